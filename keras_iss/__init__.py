@@ -1,0 +1,9 @@
+"""Structured sparsity for recurrent Keras models."""
+
+from keras_iss.callbacks import ISSLogger as ISSLogger
+from keras_iss.callbacks import ISSPruneCallback as ISSPruneCallback
+from keras_iss.regularizers import ISSRegularizer as ISSRegularizer
+from keras_iss.surgery import prune as prune
+from keras_iss.surgery import shrink as shrink
+from keras_iss.tracing import find_structures as find_structures
+from keras_iss.tracing import register_rule as register_rule

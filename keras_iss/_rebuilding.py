@@ -1,0 +1,445 @@
+"""Building the smaller model: new layers from edited configs, cut weights.
+
+The result is made of the layer classes of the original. Configs change only
+where the tracing rules said that an entry is the size of an axis.
+"""
+
+import collections
+import warnings
+
+import keras
+import numpy as np
+from keras.src.backend import set_keras_mask
+from keras.src.models.functional import functional_like_constructor
+
+from keras_iss._optimizer_state import slots
+from keras_iss._scopes import distribution_scope, known_objects
+from keras_iss.structures import quoted
+from keras_iss.tracing.graph import found_mask
+
+
+def rebuild(found, alive):
+    """Builds a model without the components that are not alive.
+
+    Args:
+        found: `Found` of the model.
+        alive: Boolean array: which components stay, numbered as in `found`.
+
+    Returns:
+        A new model, with the weights that stay, compiled like the old one.
+    """
+    old = found.trace.root
+    with distribution_scope(old), known_objects(old):
+        builder = _Builder(found, alive)
+        new = builder.model(old)
+        builder.carry_weights()
+        _compile(old, new, builder.variables, builder.cut)
+    return new
+
+
+class _Builder:
+    """Makes a new object for every operation of a model, once.
+
+    Attributes:
+        variables: Dict from the `id` of an old variable to the new one.
+    """
+
+    def __init__(self, found, alive):
+        self._found = found
+        self._trace = found.trace
+        self._alive = alive
+        self._made = {}
+        self._pairs = []
+        self.variables = {}
+        self._settings = collections.defaultdict(list)
+        for setting in self._trace.settings:
+            self._settings[id(setting.operation)].append(setting)
+        self._children = collections.defaultdict(dict)
+        for child in self._trace.children:
+            self._children[id(child.parent)][child.path] = child.layer
+        self._kept = collections.defaultdict(dict)
+        for use in self._trace.uses.values():
+            stays = self._stays(use.labels)
+            if not stays.all():
+                kept = np.flatnonzero(stays)
+                self._kept[id(use.variable)][use.axis] = kept
+
+    def _stays(self, labels):
+        components = self._found.components_of(labels)
+        return (components < 0) | self._alive[components]
+
+    def cut(self, value, variable, axes=None):
+        """What stays of a value that is laid out like a variable.
+
+        Args:
+            value: Tensor.
+            variable: The `keras.Variable` it belongs to.
+            axes: For each axis of the value, the axis of the variable that
+                it is. Defaults to all of them, in order.
+        """
+        kept = self._kept.get(id(variable), {})
+        axes = range(len(variable.shape)) if axes is None else axes
+        for i, axis in enumerate(axes):
+            if axis in kept:
+                value = keras.ops.take(value, kept[axis], axis=i)
+        # JAX gives the buffers of a model away when it trains.
+        return value if kept else keras.ops.copy(value)
+
+    # Operations.
+
+    def operation(self, old):
+        """The new object for a layer, a model or an operation."""
+        if id(old) not in self._made:
+            # The old object is kept, so that its id stays its own.
+            self._made[id(old)] = (self._make(old), old)
+        return self._made[id(old)][0]
+
+    def _make(self, old):
+        if isinstance(old, (keras.Model, keras.Function)) and (
+            self._trace.has_graph(old)
+        ):
+            return self.model(old)
+        if isinstance(old, keras.layers.Layer):
+            new = self._layer(old)
+            self._pairs.append((old, new))
+            return new
+        return _operation_like(old, self._config(old))
+
+    def _config(self, old):
+        """The config of an operation, edited."""
+        try:
+            config = old.get_config()
+        except NotImplementedError:
+            if self._settings[id(old)]:
+                raise
+            return None
+        for setting in self._settings[id(old)]:
+            value = setting.value
+            if setting.labels is not None:
+                value = int(self._stays(setting.labels).sum())
+            config = _with(config, setting.path, value)
+        for path, child in self._children[id(old)].items():
+            # Only a draft: what holds it makes its own from the config.
+            draft = _Builder(self._found, self._alive).operation(child)
+            entry = keras.saving.serialize_keras_object(draft)
+            config = _with(config, path, entry)
+        return config
+
+    def _layer(self, old):
+        config = self._config(old)
+        try:
+            new = _operation_like(old, config)
+        except Exception as error:
+            raise ValueError(
+                f"`{old.name}` ({type(old).__name__}) cannot be made anew "
+                f"from its config: {error}. Its class needs a `get_config` "
+                "that its constructor takes back."
+            ) from error
+        if hasattr(old, "use_cudnn"):
+            # Keras does not keep it in the config.
+            new.use_cudnn = old.use_cudnn
+        return new
+
+    # Models.
+
+    def model(self, old):
+        """The new model for a model whose graph is known."""
+        if type(old).call is keras.Sequential.call and not any(
+            self._is_expanded(layer) for layer in old.layers
+        ):
+            return self._sequential(old)
+        graph = self._trace.graph(old)
+        inputs = keras.tree.map_structure(_new_input, graph.inputs)
+        outputs = graph.run(keras.tree.flatten(inputs), self._call)
+        if isinstance(old, keras.Model):
+            return _model_like(old, inputs, outputs)
+        return keras.Function(inputs, outputs, name=old.name)
+
+    def _sequential(self, old):
+        layers = [
+            _new_input(layer.output)
+            if isinstance(layer, keras.layers.InputLayer)
+            else self.operation(layer)
+            for layer in old._layers
+        ]
+        cls = type(old)
+        if cls.__init__ is not keras.Sequential.__init__:
+            cls = keras.Sequential
+        new = cls(layers, name=old.name, trainable=old.trainable)
+        new.dtype_policy = old.dtype_policy
+        return new
+
+    def _call(self, node, args, kwargs):
+        args, kwargs = keras.tree.map_structure(
+            self._new_variable, (args, kwargs)
+        )
+        if self._is_expanded(node.operation):
+            return self._call_expanded(node.operation, *args, **kwargs)
+        return self.operation(node.operation)(*args, **kwargs)
+
+    def _new_variable(self, argument):
+        if not isinstance(argument, keras.Variable):
+            return argument
+        self.carry_weights()
+        if id(argument) not in self.variables:
+            raise ValueError(
+                f"The model reads the variable `{argument.path}` before the "
+                "layer that owns it is called. Read it in a layer of your own."
+            )
+        return self.variables[id(argument)]
+
+    # Bidirectional layers whose directions differ in size.
+
+    def _is_expanded(self, old):
+        """Whether two layers have to take the place of a `Bidirectional`.
+
+        Keras takes its directions to be of one size.
+        """
+        return type(old) is keras.layers.Bidirectional and (
+            old.merge_mode in (None, "concat")
+            and self._units(old.forward_layer) != self._units(old.backward_layer)
+        )
+
+    def _units(self, layer):
+        """How many units of a recurrent layer stay."""
+        sizes = [one.labels for one in self._settings[id(layer)]]
+        if sizes:
+            # Of stacked cells, the last one gives the output.
+            return int(self._stays(sizes[-1]).sum())
+        return keras.tree.flatten(layer.state_size)[0]
+
+    def _call_expanded(
+        self, old, sequences, initial_state=None, mask=None, training=None
+    ):
+        """Calls what takes the place of a `Bidirectional`.
+
+        A model of two layers and a concatenation. Flipping the backward
+        output loses its mask, so the model is given the mask, where there is
+        one, and puts it on what it returns.
+        """
+        states = list(initial_state or ())
+        mask = found_mask(sequences) if mask is None else mask
+        if not old.return_sequences:
+            mask = None
+        if mask is None:
+            tensors = [sequences, *states]
+            block = self._block(old, tensors, masked=False)
+            return block(tensors if states else sequences)
+        tensors = [sequences, *states, mask]
+        outputs = keras.tree.flatten(
+            self._block(old, tensors, masked=True)(tensors)
+        )
+        for x in outputs[: 1 if old.merge_mode else 2]:
+            set_keras_mask(x, mask)
+        return outputs
+
+    def _block(self, old, tensors, masked):
+        inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in tensors]
+        sequences, *states = inputs
+        mask = {"mask": states.pop()} if masked else {}
+        half = len(states) // 2
+        directions = []
+        for layer, initial in (
+            (old.forward_layer, states[:half]),
+            (old.backward_layer, states[half:]),
+        ):
+            initial = {"initial_state": initial} if initial else {}
+            output = self.operation(layer)(sequences, **initial, **mask)
+            directions.append(keras.tree.flatten(output))
+        (forward, *first), (backward, *second) = directions
+        if old.return_sequences:
+            backward = keras.ops.flip(backward, axis=1)
+        outputs = [forward, backward]
+        if old.merge_mode == "concat":
+            outputs = [keras.ops.concatenate(outputs, axis=-1)]
+        if masked:
+            outputs = [
+                _with_mask(x, mask["mask"], f"{old.name}_mask_{i}")
+                for i, x in enumerate(outputs)
+            ]
+        outputs += [*first, *second]
+        block = keras.Model(
+            inputs if len(inputs) > 1 else sequences,
+            outputs if len(outputs) > 1 else outputs[0],
+            name=old.name,
+            trainable=old.trainable,
+        )
+        # Or Keras warns that it would lose the mask, which it does not.
+        block.supports_masking = True
+        self._made[id(old)] = (block, old)
+        return block
+
+    # Weights.
+
+    def carry_weights(self):
+        """Gives the new layers the weights of the old ones that stay."""
+        for old, new in self._pairs:
+            self._carry(old, new)
+        self._pairs.clear()
+
+    def _carry(self, old, new):
+        inner = self._inner(old, new)
+        for old_layer, new_layer in inner:
+            self._carry(old_layer, new_layer)
+        below = {id(v) for pair in inner for one in pair for v in _state(one)}
+        self._assign(
+            old,
+            [v for v in _state(old) if id(v) not in below],
+            [v for v in _state(new) if id(v) not in below],
+        )
+
+    def _inner(self, old, new):
+        """Pairs of the layers inside two layers, where they are known."""
+        children = self._children[id(old)].values()
+        if self._is_expanded(old):
+            return [(child, new.get_layer(child.name)) for child in children]
+        if self._trace.has_graph(old):
+            layers = (node.operation for node in self._trace.graph(old).nodes)
+            return [
+                (layer, new.get_layer(layer.name))
+                for layer in layers
+                if isinstance(layer, keras.layers.Layer)
+            ]
+        # PyTorch modules keep what they hold apart.
+        held = {**vars(old), **vars(old).get("_modules", {})}
+        attributes = {id(value): name for name, value in held.items()}
+        return [
+            (child, getattr(new, attributes[id(child)])) for child in children
+        ]
+
+    def _assign(self, layer, old_variables, new_variables):
+        for old, new in zip(old_variables, new_variables, strict=True):
+            if id(old) in self.variables:
+                continue
+            value = self.cut(old.value, old)
+            if tuple(value.shape) != tuple(new.shape):
+                raise RuntimeError(
+                    f"`{layer.name}`: the variable `{old.path}` should become "
+                    f"{tuple(value.shape)}, and the new layer made it "
+                    f"{tuple(new.shape)}. A rule and a config disagree."
+                )
+            new.assign(value)
+            new.trainable = old.trainable
+            self.variables[id(old)] = new
+
+
+def _state(layer):
+    """Everything a layer keeps: variables, and the states of an RNN."""
+    states = keras.tree.flatten(getattr(layer, "states", None) or [])
+    return [*layer.variables, *states]
+
+
+def _with(config, path, value):
+    """A config with another entry."""
+    if not path:
+        return value
+    key, *rest = path
+    if isinstance(config, (list, tuple)):
+        changed = list(config)
+        changed[key] = _with(changed[key], rest, value)
+        return type(config)(changed)
+    if isinstance(config, dict):
+        return {**config, key: _with(config.get(key), rest, value)}
+    # An integer stands for a shape of one dimension.
+    return value
+
+
+def _operation_like(old, config):
+    """A new operation from a config, or a copy of one without any state."""
+    stateless = not getattr(old, "variables", None)
+    if config is not None:
+        try:
+            return type(old).from_config(config)
+        except Exception:
+            # A `Lambda`, say, is only made anew from a trusted file.
+            if not stateless:
+                raise
+    new = object.__new__(type(old))
+    vars(new).update(vars(old))
+    vars(new).update(_inbound_nodes=[], _outbound_nodes=[])
+    return new
+
+
+def _new_input(x):
+    layer = x._keras_history.operation
+    return type(layer).from_config(layer.get_config()).output
+
+
+def _with_mask(x, mask, name):
+    """The same tensor, with a mask.
+
+    Only a model can be told the mask of its input.
+    """
+    inputs = keras.Input(batch_shape=x.shape, dtype=x.dtype)
+    outputs = keras.layers.Identity(dtype=x.dtype)(inputs)
+    model = keras.Model(inputs, outputs, name=name)
+    model.supports_masking = True
+    return model(x, mask=mask)
+
+
+def _model_like(old, inputs, outputs):
+    """A model of the same class if it is made of inputs and outputs."""
+    if isinstance(old, keras.Function) and functional_like_constructor(
+        type(old)
+    ):
+        new = type(old)(inputs, outputs, name=old.name)
+    else:
+        new = keras.Model(inputs, outputs, name=old.name)
+    new._trainable = old.trainable
+    new.dtype_policy = old.dtype_policy
+    return new
+
+
+def _compile(old, new, variables, cut):
+    """Compiles the new model like the old one, with its optimizer's state."""
+    if not old.compiled:
+        return
+    if type(new).compile is not keras.Model.compile:
+        new.compile_from_config(old.get_compile_config())
+        return
+    arguments = dict(old._compile_config.config)
+    # As it is, not as it was given: it may have been wrapped to scale losses.
+    arguments["optimizer"] = _like(old.optimizer)
+    for key in ("metrics", "weighted_metrics"):
+        arguments[key] = keras.tree.map_structure(_like, arguments[key])
+    new.compile(**arguments, auto_scale_loss=False)
+    if old.optimizer is not None and old.optimizer.built:
+        _carry_optimizer(new, old.optimizer, new.optimizer, variables, cut)
+
+
+def _like(value):
+    """A new metric or optimizer from its config; anything else as it is."""
+    if isinstance(value, (keras.metrics.Metric, keras.optimizers.Optimizer)):
+        return type(value).from_config(value.get_config())
+    return value
+
+
+def _carry_optimizer(model, old, new, variables, cut):
+    """Gives a new optimizer what the old one keeps for each weight."""
+    weights = [variables[id(weight)] for weight in old._trainable_variables]
+    if {id(v) for v in weights} == {id(v) for v in model.trainable_variables}:
+        # In another order, maybe, which is the one that JAX goes by.
+        weights = model.trainable_variables
+    new.build(weights)
+    kept = {
+        (kind, id(variables[id(weight)])): cut(slot.value, weight, axes)
+        for kind, slot, weight, axes in slots(old)
+    }
+    lost, carried = [], set()
+    for kind, slot, weight, _ in slots(new):
+        slot.assign(kept[kind, id(weight)])
+        carried.add(id(slot))
+    apart = {id(slot) for _, slot, _, _ in slots(old)}
+    counters = [v for v in old.variables if id(v) not in apart]
+    others = [v for v in new.variables if id(v) not in carried]
+    for old_variable, new_variable in zip(counters, others, strict=True):
+        if old_variable.shape == new_variable.shape:
+            new_variable.assign(cut(old_variable.value, old_variable))
+        else:
+            lost.append(old_variable.path)
+    if lost:
+        warnings.warn(
+            f"The optimizer `{old.name}` keeps {quoted(lost)} in a way that "
+            "keras-iss does not know: they start anew.",
+            stacklevel=2,
+        )

@@ -1,0 +1,113 @@
+"""Setting components to zero, all or nothing."""
+
+import contextlib
+import tempfile
+
+import keras
+import numpy as np
+
+from keras_iss._optimizer_state import slots
+from keras_iss.structures import by_variable
+
+_IN_MEMORY = 64 * 2**20
+
+
+def zero_components(removals, optimizer=None):
+    """Sets components to zero, with what an optimizer keeps for them.
+
+    A failure on the way puts everything back.
+
+    Args:
+        removals: List of pairs `(structure, components)`, the components as
+            an integer array.
+        optimizer: Optional built optimizer of the model. Its momenta and
+            moments of the components are set to zero too: a component that
+            is zero everywhere gets no gradient, and so stays removed.
+    """
+    positions = _positions(removals)
+    targets = list(positions.values())
+    if optimizer is not None and optimizer.built:
+        for _, slot, weight, axes in slots(optimizer):
+            if id(weight) in positions:
+                along = positions[id(weight)][1]
+                kept = {
+                    i: along[axis]
+                    for i, axis in enumerate(axes)
+                    if axis in along
+                }
+                targets.append((slot, kept))
+    with _restored_on_failure() as backup:
+        for variable, axes in targets:
+            value = _writable(variable)
+            backup(variable, value)
+            for axis, where in axes.items():
+                value[(slice(None),) * axis + (where,)] = 0
+            variable.assign(value)
+
+
+def zero_elements(structures, threshold):
+    """Sets every weight of some structures that is small to zero.
+
+    A failure on the way puts everything back.
+
+    Args:
+        structures: List of `Structure`.
+        threshold: Float. Weights below it in absolute value become zero.
+    """
+    slices = [part for one in structures for part in one.slices]
+    with _restored_on_failure() as backup:
+        for variable, parts in by_variable(slices):
+            value = _writable(variable)
+            backup(variable, value)
+            inside = np.zeros(value.shape, bool)
+            for part in parts:
+                where = (slice(None),) * part.axis + (part.index.ravel(),)
+                inside[where] = True
+            value[inside & (np.abs(value) < threshold)] = 0
+            variable.assign(value)
+
+
+def _writable(variable):
+    """A copy of the value of a variable."""
+    value = keras.ops.convert_to_numpy(variable)
+    return value if value.flags.owndata else value.copy()
+
+
+def _positions(removals):
+    """For each variable, the positions along each axis that become zero."""
+    found = {}
+    for structure, components in removals:
+        if not len(components):
+            continue
+        for part in structure.slices:
+            if part.zeroed:
+                _, axes = found.setdefault(
+                    id(part.variable), (part.variable, {})
+                )
+                where = part.index[components].ravel()
+                axes[part.axis] = np.union1d(
+                    axes.get(part.axis, np.zeros(0, int)), where
+                )
+    return found
+
+
+@contextlib.contextmanager
+def _restored_on_failure():
+    """Gives a function that remembers a value, in memory or on disk."""
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as store:
+        remembered = []
+
+        def remember(variable, value):
+            remembered.append((variable, store.tell(), value.shape))
+            store.write(np.ascontiguousarray(value).view("uint8"))
+
+        try:
+            yield remember
+        except BaseException:
+            for variable, start, shape in remembered:
+                store.seek(start)
+                dtype = keras.ops.convert_to_numpy(variable).dtype
+                size = int(np.prod(shape)) * dtype.itemsize
+                value = np.frombuffer(store.read(size), dtype).reshape(shape)
+                variable.assign(value)
+            raise

@@ -1,0 +1,226 @@
+"""Callbacks: pruning while a model learns, and what is left of it.
+
+Both act at the end of an epoch. Put `ISSPruneCallback` first, then
+`ISSLogger`, then whatever reads the logs:
+
+    model.fit(x, y, callbacks=[
+        keras_iss.ISSPruneCallback(threshold=0.05),
+        keras_iss.ISSLogger(),
+        keras.callbacks.CSVLogger("log.csv"),
+    ])
+"""
+
+import numbers
+
+import keras
+import numpy as np
+
+from keras_iss._zeroing import zero_components, zero_elements
+from keras_iss.structures import check_finite
+from keras_iss.surgery import below, check_threshold
+from keras_iss.tracing.find import find_structures
+
+
+class ISSPruneCallback(keras.callbacks.Callback):
+    """Sets short components to zero at the end of an epoch.
+
+    A component whose weights and biases are all zero gets no gradient, and
+    its momenta and moments are set to zero with it; so it stays removed,
+    unless its activation is not zero at zero, or something else moves its
+    weights.
+
+    Args:
+        threshold: Float, zero or more. Components whose group length is below
+            it are pruned, as by `prune`. A structure keeps its longest one.
+        every: `"epoch"` (default), or an integer `n` for every `n` epochs.
+        freeze: Boolean, defaults to `False`. If `True`, a component that was
+            removed once is set to zero again at the end of every epoch and
+            of training, whatever moved it.
+        elementwise: Boolean, defaults to `False`. If `True`, compares single
+            weights with the threshold instead of components, as the code of
+            the paper does (with a threshold of 0.0001): a component is removed
+            once all its weights are.
+        include: Tuple of kinds of layers, as in `find_structures`.
+
+    Raises:
+        TypeError: if `threshold` is not a number.
+        ValueError: if `threshold` is negative or NaN, or `every` is neither
+            `"epoch"` nor a positive integer.
+
+    Example:
+
+    >>> import keras, keras_iss, numpy as np
+    >>> model = keras.Sequential([
+    ...     keras.Input((None, 3)), keras.layers.LSTM(8), keras.layers.Dense(1)])
+    >>> keras_iss.ISSRegularizer(1e-3).attach(model)
+    >>> model.compile("adam", "mse")
+    >>> history = model.fit(
+    ...     np.zeros((4, 5, 3)), np.zeros((4, 1)), verbose=0,
+    ...     callbacks=[keras_iss.ISSPruneCallback(threshold=0.01)])
+
+    Source: Wen et al., ICLR 2018, section 4.1, and the paper's code.
+    """
+
+    def __init__(
+        self,
+        threshold,
+        every="epoch",
+        freeze=False,
+        elementwise=False,
+        include=("recurrent",),
+    ):
+        super().__init__()
+        self.threshold = check_threshold(threshold)
+        self.every = every
+        self.freeze = freeze
+        self.elementwise = elementwise
+        self.include = include
+        self._period = _check_period(every)
+        self._structures = None
+        self._frozen = {}
+
+    def on_train_begin(self, logs=None):
+        self._structures = find_structures(self.model, self.include)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self._period == 0:
+            self._prune()
+        elif self.freeze:
+            self._zero_frozen()
+
+    def on_train_end(self, logs=None):
+        if self.freeze:
+            self._zero_frozen()
+
+    def _prune(self):
+        check_finite(self._structures)
+        if self.elementwise:
+            zero_elements(self._structures.free, self.threshold)
+        else:
+            self._zero(
+                (one, below(one.lengths(), self.threshold))
+                for one in self._structures.free
+            )
+        if self.freeze:
+            for one in self._structures.free:
+                frozen = self._frozen.get(one.name, np.zeros(one.size, bool))
+                self._frozen[one.name] = frozen | one.removed()
+            self._zero_frozen()
+
+    def _zero_frozen(self):
+        self._zero(
+            (self._structures[name], np.flatnonzero(frozen))
+            for name, frozen in self._frozen.items()
+        )
+
+    def _zero(self, removals):
+        zero_components(list(removals), self.model.optimizer)
+
+
+class ISSLogger(keras.callbacks.Callback):
+    """Puts what is left of a model into the logs of each epoch.
+
+    Keras' progress bar, `CSVLogger` and `TensorBoard` show them, if they come
+    after it:
+
+    - `"{structure}_alive"`: the components that are not removed;
+    - `"alive_units"`: their sum;
+    - `"recurrent_weights"`: the weights that `shrink` would leave in the
+      recurrent layers;
+    - `"mult_adds"`: the multiply-adds by weights, for one time step, that it
+      would leave in the model.
+
+    Args:
+        log_dir: Optional string, a folder. If given, a histogram of the group
+            lengths of each structure is written there after every epoch, for
+            TensorBoard (needs the package `tensorboard`).
+        include: Tuple of kinds of layers, as in `find_structures`.
+
+    Raises:
+        ImportError: if `log_dir` is given and `tensorboard` is not installed.
+
+    Example:
+
+    >>> import keras, keras_iss, numpy as np
+    >>> model = keras.Sequential([
+    ...     keras.Input((None, 3)), keras.layers.LSTM(8, name="lstm"),
+    ...     keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> history = model.fit(
+    ...     np.zeros((4, 5, 3)), np.zeros((4, 1)), verbose=0,
+    ...     callbacks=[keras_iss.ISSLogger()])
+    >>> history.history["lstm_alive"]
+    [8]
+    """
+
+    def __init__(self, log_dir=None, include=("recurrent",)):
+        super().__init__()
+        self.log_dir = log_dir
+        self.include = include
+        self._structures = None
+        self._histograms = None if log_dir is None else _Histograms(log_dir)
+
+    def on_train_begin(self, logs=None):
+        self._structures = find_structures(self.model, self.include)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        alive = {one.name: one.alive for one in self._structures}
+        left = self._structures.counts(shrunk=True)
+        logs.update({f"{name}_alive": count for name, count in alive.items()})
+        logs.update(
+            alive_units=sum(alive.values()),
+            recurrent_weights=left.recurrent_weights,
+            mult_adds=left.mult_adds,
+        )
+        if self._histograms is not None:
+            for one in self._structures:
+                self._histograms.write(
+                    f"{one.name}/group_lengths", one.lengths(), epoch
+                )
+
+    def on_train_end(self, logs=None):
+        if self._histograms is not None:
+            self._histograms.flush()
+
+
+class _Histograms:
+    """Writes histograms for TensorBoard, without TensorFlow."""
+
+    def __init__(self, log_dir):
+        try:
+            from tensorboard.plugins.histogram import summary_v2
+            from tensorboard.summary.writer import event_file_writer
+        except ImportError as error:
+            raise ImportError(
+                "`ISSLogger(log_dir=...)` writes for TensorBoard, which is "
+                "not installed: `pip install tensorboard`."
+            ) from error
+        self._histogram = summary_v2.histogram_pb
+        self._writer = event_file_writer.EventFileWriter(str(log_dir))
+
+    def write(self, tag, values, step):
+        from tensorboard.compat.proto import event_pb2
+
+        self._writer.add_event(
+            event_pb2.Event(summary=self._histogram(tag, values), step=step)
+        )
+
+    def flush(self):
+        self._writer.flush()
+
+
+def _check_period(every):
+    if every == "epoch":
+        return 1
+    if (
+        isinstance(every, bool)
+        or not isinstance(every, numbers.Integral)
+        or every < 1
+    ):
+        raise ValueError(
+            '`every` must be "epoch" or a positive number of epochs. '
+            f"Received: {every!r}. What has to act on every step belongs in "
+            "the regularizer: on JAX a step keeps the weights to itself."
+        )
+    return int(every)

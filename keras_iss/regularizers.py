@@ -1,0 +1,370 @@
+"""Group Lasso over structures: the penalty that makes components removable.
+
+Example:
+
+>>> import keras, keras_iss
+>>> model = keras.Sequential([
+...     keras.Input((None, 16)), keras.layers.LSTM(8), keras.layers.Dense(4)])
+>>> keras_iss.ISSRegularizer(1e-4).attach(model)
+>>> model.compile("adam", "mse")
+>>> len(model.losses)
+1
+"""
+
+import math
+import numbers
+import weakref
+
+import keras
+import numpy as np
+
+from keras_iss._scopes import distribution_scope
+from keras_iss.structures import (
+    already_owned,
+    by_variable,
+    check_finite,
+    check_overlap,
+)
+from keras_iss.tracing.find import find_structures
+
+EPSILON = 1e-8
+"""Added under the root, as in the paper's code: the root of 0 has no slope."""
+
+
+@keras.saving.register_keras_serializable(package="keras_iss")
+class ISSRegularizer(keras.regularizers.Regularizer):
+    """The group Lasso of the paper, over all the structures of a model.
+
+    Adds to the model's loss
+
+        strength * sum over structures and components of the group length
+
+    where the group length is the root of the sum of squares of all the
+    weights that one hidden unit owns, in every layer, plus 1e-8. Biases are
+    left out. Components that the task does not need are drawn to zero as a
+    whole, and can then be pruned and cut out.
+
+    `strength` is measured against a Keras loss, which is a mean over the
+    batch and the time steps. The paper's code sums over the 35 time steps:
+    its lambda of 0.00245 is a `strength` of 0.00007.
+
+    One regularizer can be attached to several models. `shrink` attaches those
+    of a model to the smaller one.
+
+    Args:
+        strength: Float, zero or more. It may be changed at any time, as in
+            `regularizer.strength = 1e-5`, and acts from the next training
+            step on, without compiling anew.
+        include: Tuple of kinds of layers, as in `find_structures`. Defaults
+            to `("recurrent",)`.
+        overlap: `"count_twice"` (default) counts an element that lies both in
+            a row and in a column of its component in both, as the paper's
+            code does; `"once"` counts it once.
+
+    Raises:
+        TypeError: if `strength` is not a number.
+        ValueError: if `strength` is negative, NaN or infinite, or `overlap`
+            is neither of the two.
+
+    Example:
+
+    >>> import keras, keras_iss
+    >>> model = keras.Sequential([
+    ...     keras.Input((None, 16)), keras.layers.LSTM(8)
+    ...     , keras.layers.Dense(4)])
+    >>> regularizer = keras_iss.ISSRegularizer(1e-4)
+    >>> regularizer.attach(model)
+    >>> regularizer.strength = 2e-4
+
+    Source: Wen et al., "Learning Intrinsic Sparse Structures within Long
+    Short-Term Memory", ICLR 2018, equations 3 to 5.
+    """
+
+    def __init__(
+        self, strength, include=("recurrent",), overlap="count_twice"
+    ):
+        check_overlap(overlap)
+        self._strength = _check_strength(strength)
+        self.include = include
+        self.overlap = overlap
+        self._attachments = weakref.WeakSet()
+
+    @property
+    def strength(self):
+        """Float, what the sum of group lengths is multiplied by."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, value):
+        self._strength = _check_strength(value)
+        for attachment in self._attachments:
+            attachment.assign(self._strength)
+
+    def attach(self, model):
+        """Adds the penalty to `model.losses`.
+
+        Before or after `compile`, and before or after `fit`: a training step
+        that is compiled already is made anew. The penalty of a structure is
+        held by the first variable of its layer, as that variable's
+        `regularizer`; a layer that is frozen takes its own out of the loss.
+        It is not saved with the model, so a file loads without keras-iss.
+
+        Args:
+            model: A built `keras.Model`.
+
+        Raises:
+            ValueError: if the model is not built, has no structure that is
+                not pinned, has a penalty already, or has NaN or infinite
+                weights. The model is left as it was.
+        """
+        attached = attached_regularizers(model)
+        if attached:
+            raise ValueError(
+                f"`{model.name}` already has an `ISSRegularizer` of strength "
+                f"{attached[0].strength}. Change its `strength`, or `detach` "
+                "it first."
+            )
+        structures = find_structures(model, self.include)
+        if not structures.free:
+            reasons = "; ".join(f"`{s.name}`: {s.pinned}" for s in structures)
+            raise ValueError(
+                f"`{model.name}` has no structure that could lose a "
+                f"component. All are pinned: {reasons}."
+            )
+        check_finite(structures)
+        hosts = _hosts(structures.free)
+        with distribution_scope(model):
+            attachment = _Attachment(self, model)
+        model._seed_generators.append(attachment)
+        self._attachments.add(attachment)
+        for structure, host in hosts:
+            host.regularizer = _GroupLasso(
+                attachment, structure, self.overlap, host.regularizer
+            )
+        _remake_steps(model)
+
+    def detach(self, model):
+        """Takes the penalty off `model.losses`.
+
+        Args:
+            model: The model it was attached to.
+
+        Raises:
+            ValueError: if it is not attached to this model.
+        """
+        terms = [
+            (variable, variable.regularizer)
+            for variable in model.variables
+            if _belongs(variable.regularizer, self)
+        ]
+        if not terms:
+            raise ValueError(
+                f"This `ISSRegularizer` is not attached to `{model.name}`."
+            )
+        for variable, term in terms:
+            variable.regularizer = term.other
+            term.attachment.remove()
+        _remake_steps(model)
+
+    def __call__(self, x):
+        raise TypeError(
+            "`ISSRegularizer` is not a regularizer of one variable: its "
+            "groups go through several layers. Build the model without it, "
+            "then call `ISSRegularizer(strength).attach(model)`."
+        )
+
+    def get_config(self):
+        return {
+            "strength": self.strength,
+            "include": list(
+                [self.include]
+                if isinstance(self.include, str)
+                else self.include
+            ),
+            "overlap": self.overlap,
+        }
+
+
+def attached_regularizers(model):
+    """List of the `ISSRegularizer`s that are attached to a model."""
+    found = []
+    for variable in model.variables:
+        term = variable.regularizer
+        if isinstance(term, _GroupLasso) and term.owner not in found:
+            found.append(term.owner)
+    return found
+
+
+class _Attachment:
+    """What holds the strength of a penalty, among a model's own variables.
+
+    A compiled step of JAX only sees changes of variables that the model
+    knows. It stands among the model's seed generators, whose state every
+    backend hands to the step, and which are not saved.
+    """
+
+    def __init__(self, owner, model):
+        self.owner = owner
+        self._model = weakref.ref(model)
+        self.state = keras.Variable(
+            owner.strength,
+            dtype="float32",
+            trainable=False,
+            name="iss_strength",
+        )
+
+    def assign(self, strength):
+        """Sets the strength, also in the middle of an epoch."""
+        model = self._model()
+        if not getattr(model, "_jax_state_synced", True):
+            model.jax_state_sync()
+        self.state.assign(strength)
+
+    def remove(self):
+        """Takes the strength from the model. Twice does no harm."""
+        generators = self._model()._seed_generators
+        generators[:] = [one for one in generators if one is not self]
+        self.owner._attachments.discard(self)
+
+
+class _GroupLasso(keras.regularizers.Regularizer):
+    """The penalty of one structure, as the regularizer of its host.
+
+    Args:
+        attachment: `_Attachment`, which holds the strength.
+        structure: `Structure`.
+        overlap: `"count_twice"` or `"once"`.
+        other: The regularizer that the host has of its own, or `None`.
+    """
+
+    def __init__(self, attachment, structure, overlap, other):
+        self.attachment = attachment
+        self.structure = structure
+        self.other = other
+        self._variables, parts = zip(*by_variable(structure.slices))
+        self._sum_of_lengths = _sum_of_lengths(parts, overlap)
+
+    @property
+    def owner(self):
+        return self.attachment.owner
+
+    def __call__(self, x):
+        # Read out here: TensorFlow wants no variable where gradients are
+        # written out.
+        values = [keras.ops.reshape(v, v.shape) for v in self._variables]
+        penalty = self.attachment.state * self._sum_of_lengths(*values)
+        return penalty if self.other is None else penalty + self.other(x)
+
+
+def _sum_of_lengths(parts, overlap):
+    """The sum of the group lengths of a structure, of its weights' values.
+
+    The gradient is written out: each weight times one number for its row and
+    one for its column. Left to the backend, it takes several passes over all
+    the weights more.
+
+    Args:
+        parts: For each variable, a list of its slices.
+        overlap: `"count_twice"` or `"once"`.
+
+    Returns:
+        Function from the values of the variables to a float32 scalar.
+    """
+    ops = keras.ops
+    # Positions that no component owns take the zero at the end.
+    owners = [
+        [
+            np.where(part.owners() < 0, len(part.index), part.owners())
+            for part in group
+        ]
+        for group in parts
+    ]
+    repeated = [
+        [
+            already_owned(part, group[:i]) if overlap == "once" and i else None
+            for i, part in enumerate(group)
+        ]
+        for group in parts
+    ]
+
+    def counted(values, mask):
+        if mask is None:
+            return values
+        return ops.where(mask, ops.zeros_like(values), values)
+
+    def squared_lengths(values):
+        total = 0.0
+        for value, group, masks in zip(values, parts, repeated):
+            squares = ops.square(ops.cast(value, "float32"))
+            for part, mask in zip(group, masks):
+                along = ops.sum(counted(squares, mask), axis=part.other_axes)
+                total += ops.sum(ops.take(along, part.index, axis=0), axis=1)
+        return total
+
+    def slope(value, inverse, group, owners, masks):
+        factor = 0.0
+        for part, owner, mask in zip(group, owners, masks):
+            shape = [1] * len(part.variable.shape)
+            shape[part.axis] = -1
+            along = ops.reshape(ops.take(inverse, owner), shape)
+            if mask is not None:
+                along = along * ops.cast(np.logical_not(mask), "float32")
+            factor = factor + along
+        return ops.cast(ops.cast(value, "float32") * factor, value.dtype)
+
+    @ops.custom_gradient
+    def sum_of_lengths(*values):
+        lengths = ops.sqrt(squared_lengths(values) + EPSILON)
+
+        def gradient(*args, upstream=None):
+            upstream = args[-1] if upstream is None else upstream
+            inverse = ops.pad(upstream / lengths, [[0, 1]])
+            slopes = [
+                slope(value, inverse, *rest)
+                for value, *rest in zip(values, parts, owners, repeated)
+            ]
+            return tuple(slopes) if len(slopes) > 1 else slopes[0]
+
+        return ops.sum(lengths), gradient
+
+    return sum_of_lengths
+
+
+def _hosts(structures):
+    """A variable of each structure to hold its penalty, none of them twice."""
+    taken = set()
+    hosts = []
+    for structure in structures:
+        variables = [variable for variable, _ in by_variable(structure.slices)]
+        free = [v for v in variables if id(v) not in taken]
+        host = next((v for v in free if v.regularizer is None), free[0])
+        taken.add(id(host))
+        hosts.append((structure, host))
+    return hosts
+
+
+def _belongs(term, owner):
+    return isinstance(term, _GroupLasso) and term.owner is owner
+
+
+def _remake_steps(model):
+    """Makes anew the compiled steps, which hold the loss as it was."""
+    if getattr(model, "train_function", None) is not None:
+        model.make_train_function(force=True)
+    if getattr(model, "test_function", None) is not None:
+        model.make_test_function(force=True)
+
+
+def _check_strength(strength):
+    if isinstance(strength, bool) or not isinstance(strength, numbers.Real):
+        raise TypeError(
+            f"`strength` must be a number. Received: {strength!r} (of type "
+            f"{type(strength).__name__})"
+        )
+    if not math.isfinite(strength) or strength < 0:
+        raise ValueError(
+            "`strength` must be zero or more, and finite: a negative one "
+            f"would make components grow. Received: {strength}"
+        )
+    return float(strength)
+

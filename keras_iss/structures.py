@@ -1,0 +1,417 @@
+"""The one representation: slices, structures, and the structures of a model.
+
+A *component* is one hidden unit with every weight it owns, in every layer. A
+*structure* is all the components of one layer axis. Where a structure lies in
+one variable is a *slice*. Penalty, pruning, reports and surgery are computed
+from slices alone; nothing here knows what an LSTM is.
+"""
+
+import collections.abc
+import dataclasses
+import difflib
+import io
+import math
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+OVERLAPS = ("count_twice", "once")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slice:
+    """Where a structure's components lie in one variable.
+
+    A slice unpacks into its first three attributes:
+    `variable, axis, index = slice`.
+
+    Attributes:
+        variable: `keras.Variable`.
+        axis: Integer, the axis of `variable` that the components divide.
+        index: Integer array of shape `(size, m)`. Component `k` owns the
+            positions `index[k]` along `axis`.
+        role: `"weight"` counts in the group length and is zeroed with its
+            component; `"bias"` (also the scale and offset of a normalization)
+            and `"state"` are zeroed but not counted; a `"statistic"` is
+            neither, only cut.
+    """
+
+    variable: keras.Variable
+    axis: int
+    index: np.ndarray
+    role: str = "weight"
+
+    def __iter__(self):
+        return iter((self.variable, self.axis, self.index))
+
+    @property
+    def counted(self):
+        return self.role == "weight"
+
+    @property
+    def zeroed(self):
+        return self.role != "statistic"
+
+    @property
+    def other_axes(self):
+        """The axes of `variable` other than `axis`."""
+        ndim = len(self.variable.shape)
+        return tuple(i for i in range(ndim) if i != self.axis)
+
+    def owners(self):
+        """Integer array along `axis`: the owning component, or -1."""
+        owners = np.full(self.variable.shape[self.axis], -1)
+        owners[self.index] = np.arange(len(self.index))[:, None]
+        return owners
+
+    def per_component(self, along):
+        """Gathers an array along `axis` into one of shape `(size, m)`."""
+        return along[self.index]
+
+
+def already_owned(part, earlier):
+    """Which elements of a slice lie in an earlier slice of their component.
+
+    Args:
+        part: A `Slice`.
+        earlier: Slices of the same structure in the same variable, on other
+            axes.
+
+    Returns:
+        Boolean array that broadcasts against the variable.
+    """
+    ndim = len(part.variable.shape)
+
+    def owners(one):
+        shape = [1] * ndim
+        shape[one.axis] = -1
+        return one.owners().reshape(shape)
+
+    mine = owners(part)
+    return np.any(
+        np.broadcast_arrays(
+            *((mine >= 0) & (mine == owners(other)) for other in earlier)
+        ),
+        axis=0,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Structure:
+    """All the components of one layer axis.
+
+    Attributes:
+        name: String, the name of the layer whose units these are. A layer
+            inside another one is named with its path, `"encoder/lstm"`.
+        size: Integer, the number of components.
+        slices: Tuple of `Slice`, everywhere the components lie.
+        pinned: `None`, or a string: why the structure must keep its size.
+        makers: Tuple of strings, the layers whose units are tied in this
+            structure, `name` first.
+        consumers: Tuple of strings, the other layers that hold weights of it.
+        contracted: Boolean. Somewhere the units are summed without weights
+            (attention scores, a dot product), so that a component may only
+            be cut when its biases are zero too.
+    """
+
+    name: str
+    size: int
+    slices: tuple
+    pinned: str | None = None
+    makers: tuple = ()
+    consumers: tuple = ()
+    contracted: bool = False
+
+    def lengths(self, overlap="count_twice"):
+        """The group length of every component.
+
+        Args:
+            overlap: `"count_twice"` (default) counts an element that lies in
+                both a row and a column of its component in both, as the code
+                of the paper does; `"once"` counts it once.
+
+        Returns:
+            Float array of shape `(size,)`: the L2 norm of all the weights of
+            each component, biases left out.
+
+        Raises:
+            ValueError: if `overlap` is neither of the two.
+
+        Source: Wen et al., "Learning Intrinsic Sparse Structures within Long
+        Short-Term Memory", ICLR 2018, section 3.2.
+        """
+        check_overlap(overlap)
+        squares = np.zeros(self.size)
+        for variable, parts in by_variable(self.slices):
+            value = np.square(to_numpy(variable), dtype="float32")
+            for i, part in enumerate(parts):
+                counted = value
+                if overlap == "once" and i:
+                    repeated = already_owned(part, parts[:i])
+                    counted = np.where(repeated, 0, value)
+                along = counted.sum(axis=part.other_axes, dtype="float64")
+                squares += part.per_component(along).sum(axis=1)
+        return np.sqrt(squares)
+
+    def removed(self):
+        """Which components are removed.
+
+        Returns:
+            Boolean array of shape `(size,)`, true where every weight of the
+            component is exactly zero (and, in a `contracted` structure, every
+            bias too).
+        """
+        if not any(part.counted for part in self.slices):
+            return np.zeros(self.size, bool)
+        nonzero = np.zeros(self.size, bool)
+        for variable, parts in by_variable(self.slices, self._decisive):
+            value = to_numpy(variable) != 0
+            for part in parts:
+                along = value.any(axis=part.other_axes)
+                nonzero |= part.per_component(along).any(axis=1)
+        return ~nonzero
+
+    @property
+    def alive(self):
+        """Integer, the number of components that are not removed."""
+        return int(self.size - self.removed().sum())
+
+    def _decisive(self, part):
+        return part.zeroed if self.contracted else part.counted
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weights:
+    """A weight variable of the model, for counting.
+
+    Attributes:
+        variable: `keras.Variable`.
+        uses: Integer, how often each element is multiplied in one time step;
+            0 for biases and for an embedding that is only looked up.
+        recurrent: Boolean, whether it belongs to a recurrent layer.
+    """
+
+    variable: keras.Variable
+    uses: int
+    recurrent: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """What a model is made of.
+
+    Attributes:
+        units: Integer, the components of all the structures.
+        weights: Integer, all the weights of the model.
+        recurrent_weights: Integer, the weights of its recurrent layers.
+        mult_adds: Integer, multiply-adds by weights in one time step: every
+            kernel is counted once, a convolution's once per output position.
+            Looking up an embedding multiplies nothing.
+    """
+
+    units: int
+    weights: int
+    recurrent_weights: int
+    mult_adds: int
+
+
+class Structures(collections.abc.Collection):
+    """The structures of a model, in the order of its layers.
+
+    `structures["lstm_1"]` finds one by its name, by the name of any layer
+    tied into it, or by the end of its path (`"forward_lstm"` for
+    `"bidirectional/forward_lstm"`) where only one fits. Iterating gives the
+    `Structure` objects; printing gives a table.
+
+    Args:
+        structures: The `Structure` objects.
+        weights: A `Weights` for every weight variable of the model.
+    """
+
+    def __init__(self, structures, weights=()):
+        self._by_name = {one.name: one for one in structures}
+        self._weights = tuple(weights)
+
+    def __iter__(self):
+        return iter(self._by_name.values())
+
+    def __len__(self):
+        return len(self._by_name)
+
+    def __contains__(self, key):
+        return len(self._find(key)) == 1
+
+    def __getitem__(self, key):
+        found = self._find(key)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise KeyError(
+                f"`{key}` fits several structures: "
+                f"{quoted(one.name for one in found)}. Give a full name."
+            )
+        near = difflib.get_close_matches(str(key), self.keys(), n=1)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        raise KeyError(
+            f"`{key}` is no structure of this model.{hint} Its structures "
+            f"are {quoted(self.keys())}."
+        )
+
+    def _find(self, key):
+        if isinstance(key, Structure):
+            return [one for one in self if one is key]
+        if key in self._by_name:
+            return [self._by_name[key]]
+        ending = f"/{key}"
+        return [
+            one
+            for one in self
+            if any(
+                maker == key or maker.endswith(ending)
+                for maker in (one.name, *one.makers)
+            )
+        ]
+
+    def keys(self):
+        """The names of the structures."""
+        return self._by_name.keys()
+
+    def values(self):
+        """The structures."""
+        return self._by_name.values()
+
+    def items(self):
+        """Pairs of name and structure."""
+        return self._by_name.items()
+
+    @property
+    def free(self):
+        """Tuple of the structures that are not pinned."""
+        return tuple(one for one in self if not one.pinned)
+
+    def counts(self, shrunk=False):
+        """Counts units, weights and multiply-adds.
+
+        Args:
+            shrunk: Boolean, whether to count what `shrink` would leave.
+                Defaults to `False`: the model as it is.
+
+        Returns:
+            A `Counts`.
+        """
+        removed = {}
+        if shrunk:
+            removed = {id(one): one.removed() for one in self.free}
+        cut = {}
+        for one in self:
+            for part in one.slices:
+                gone = removed.get(id(one), np.zeros(0, bool)).sum()
+                key = (id(part.variable), part.axis)
+                cut[key] = cut.get(key, 0) + gone * part.index.shape[1]
+        total = recurrent = mult_adds = 0
+        for entry in self._weights:
+            shape = entry.variable.shape
+            size = math.prod(
+                n - int(cut.get((id(entry.variable), axis), 0))
+                for axis, n in enumerate(shape)
+            )
+            total += size
+            recurrent += size * entry.recurrent
+            mult_adds += size * entry.uses
+        units = sum(one.size for one in self)
+        units -= sum(int(gone.sum()) for gone in removed.values())
+        return Counts(units, total, recurrent, mult_adds)
+
+    def _share(self, structure):
+        """The part of the model's weights that one structure owns."""
+        owned = 0
+        for variable, parts in by_variable(structure.slices, lambda _: True):
+            outside = math.prod(
+                1 - part.index.size / variable.shape[part.axis]
+                for part in parts
+            )
+            owned += (1 - outside) * math.prod(variable.shape)
+        total = sum(math.prod(w.variable.shape) for w in self._weights)
+        return owned / total if total else 0.0
+
+    def __str__(self):
+        table = Table(box=None, pad_edge=False)
+        for title, justify in (
+            ("structure", "left"),
+            ("size", "right"),
+            ("alive", "right"),
+            ("weights", "right"),
+            ("consumers", "left"),
+            ("pinned", "left"),
+        ):
+            table.add_column(title, justify=justify, no_wrap=True)
+        for one in self:
+            name = " = ".join(one.makers or (one.name,))
+            table.add_row(
+                name,
+                str(one.size),
+                str(one.alive),
+                f"{self._share(one):.1%}",
+                ", ".join(one.consumers),
+                one.pinned or "",
+            )
+        # Wide enough that no reason is broken: a line can be searched for.
+        console = Console(file=io.StringIO(), width=10_000, markup=False)
+        console.print(table)
+        lines = console.file.getvalue().splitlines()
+        return "\n".join(line.rstrip() for line in lines)
+
+    def __repr__(self):
+        return f"<Structures: {', '.join(self.keys()) or 'none'}>"
+
+
+def by_variable(slices, chosen=lambda part: part.counted):
+    """Groups the chosen slices by their variable.
+
+    Returns:
+        List of pairs `(variable, slices)`, in order of first appearance.
+    """
+    groups = {}
+    for part in slices:
+        if chosen(part):
+            groups.setdefault(id(part.variable), []).append(part)
+    return [(parts[0].variable, parts) for parts in groups.values()]
+
+
+def to_numpy(variable):
+    """The value of a variable as a float array that NumPy can compute with."""
+    value = keras.ops.convert_to_numpy(variable)
+    return value if value.dtype.kind == "f" else value.astype("float32")
+
+
+def check_finite(structures):
+    """Raises if a weight of a structure is NaN or infinite."""
+    slices = [part for one in structures for part in one.slices]
+    for variable, _ in by_variable(slices, lambda part: part.zeroed):
+        if not np.isfinite(to_numpy(variable)).all():
+            owner = next(
+                one.name
+                for one in structures
+                for part in one.slices
+                if part.variable is variable
+            )
+            raise ValueError(
+                f"`{owner}`: the variable `{variable.path}` holds NaN or "
+                "infinite values, so that group lengths mean nothing. Load "
+                "weights from before the training diverged."
+            )
+
+
+def check_overlap(overlap):
+    """Raises unless `overlap` is one of the two ways to count."""
+    if overlap not in OVERLAPS:
+        raise ValueError(
+            f"`overlap` must be {quoted(OVERLAPS)}. Received: {overlap!r}"
+        )
+
+
+def quoted(names):
+    """Names for a message: `a`, `b`."""
+    return ", ".join(f"`{name}`" for name in names)

@@ -1,0 +1,257 @@
+"""Pruning and shrinking: components to zero, and out of the model."""
+
+import collections.abc
+import math
+import numbers
+
+import numpy as np
+
+from keras_iss._rebuilding import rebuild
+from keras_iss._zeroing import zero_components
+from keras_iss.regularizers import attached_regularizers
+from keras_iss.structures import check_finite, quoted
+from keras_iss.tracing.find import find
+
+
+def prune(model, threshold=None, keep=None, include=("recurrent",)):
+    """Sets components to zero, in place.
+
+    A pruned component has all its weights and biases zero, in every layer. It
+    computes nothing and gets no gradient, and `shrink` cuts it out without
+    changing an output. The optimizer's momenta and moments of it become zero
+    too.
+
+    Args:
+        model: A built `keras.Model`.
+        threshold: Float. Components whose group length is below it are
+            pruned, in every structure that is not pinned. A structure keeps
+            its longest component whatever the threshold.
+        keep: Dict from the name of a structure to what stays of it: an
+            integer, how many (the longest ones), or a sequence of indices.
+            Structures that it does not name stay as they are.
+        include: Tuple of kinds of layers, as in `find_structures`.
+
+    Returns:
+        The `Structures` of the model.
+
+    Raises:
+        ValueError: unless exactly one of `threshold` and `keep` is given; if
+            the threshold is negative or NaN; if `keep` is empty, out of range
+            or repeats an index; if it names a pinned structure; or if weights
+            are NaN or infinite. The model is left as it was.
+        TypeError: if `threshold` or `keep` is of the wrong type.
+        KeyError: if `keep` names no structure.
+
+    Example:
+
+    >>> import keras, keras_iss
+    >>> model = keras.Sequential([
+    ...     keras.Input((None, 16)),
+    ...     keras.layers.LSTM(8, name="lstm"),
+    ...     keras.layers.Dense(4),
+    ... ])
+    >>> structures = keras_iss.prune(model, keep={"lstm": 5})
+    >>> structures["lstm"].alive
+    5
+    """
+    structures = find(model, include).structures
+    check_finite(structures)
+    if (threshold is None) == (keep is None):
+        raise ValueError(
+            "`prune` takes either `threshold` or `keep`. Received: "
+            f"threshold={threshold!r}, keep={keep!r}"
+        )
+    if keep is not None:
+        kept = resolve_keep(structures, keep)
+        removals = [
+            (one, _complement(kept[one.name], one.size))
+            for one in structures
+            if one.name in kept
+        ]
+    else:
+        threshold = check_threshold(threshold)
+        removals = [
+            (one, below(one.lengths(), threshold)) for one in structures.free
+        ]
+    zero_components(removals, getattr(model, "optimizer", None))
+    return structures
+
+
+def shrink(model, keep=None, include=("recurrent",)):
+    """Builds the smaller model.
+
+    Cuts out every component that is removed: zero in all its weights. That
+    changes no output. The layers of the result are of the same classes, with
+    the same names, dtypes, regularizers and constraints; only sizes differ.
+    A compiled model comes back compiled, its optimizer's state cut alike, so
+    that training goes on as if the components had never been; an attached
+    `ISSRegularizer` is attached to it too. The original stays as it is.
+
+    A `Bidirectional` layer whose directions end up with different sizes is
+    replaced by a model of the same name that holds the two layers; a
+    `Sequential` model with one comes back as a Functional one, as does a
+    subclassed model.
+
+    Args:
+        model: A built `keras.Model`.
+        keep: Dict from the name of a structure to what stays of it, as in
+            `prune`: the result is that of pruning a copy first. Defaults to
+            `None`: only what is removed already is cut.
+        include: Tuple of kinds of layers, as in `find_structures`.
+
+    Returns:
+        A new `keras.Model`. A structure keeps at least one component.
+
+    Raises:
+        ValueError: if the model is not built; if `keep` is empty, out of
+            range or repeats an index; if it names a pinned structure; if a
+            layer cannot be made anew; or if weights are NaN or infinite.
+        TypeError: if `keep` is of the wrong type.
+        KeyError: if `keep` names no structure.
+
+    Example:
+
+    >>> import keras, keras_iss
+    >>> model = keras.Sequential([
+    ...     keras.Input((None, 16)),
+    ...     keras.layers.LSTM(8, name="lstm"),
+    ...     keras.layers.Dense(4),
+    ... ])
+    >>> small = keras_iss.shrink(model, keep={"lstm": 5})
+    >>> small.get_layer("lstm").units
+    5
+    """
+    found = find(model, include)
+    structures = found.structures
+    check_finite(structures)
+    kept = {} if keep is None else resolve_keep(structures, keep)
+    alive = np.concatenate(
+        [_stays(one, kept.get(one.name)) for one in structures]
+    )
+    new = rebuild(found, found.equalize(alive))
+    for regularizer in attached_regularizers(model):
+        regularizer.attach(new)
+    return new
+
+
+def _stays(structure, kept):
+    """Boolean array: which components of a structure stay."""
+    if structure.pinned:
+        return np.ones(structure.size, bool)
+    if kept is None:
+        stays = ~structure.removed()
+        if not stays.any():
+            stays[np.argmax(structure.lengths())] = True
+        return stays
+    stays = np.zeros(structure.size, bool)
+    stays[kept] = True
+    return stays
+
+
+def check_threshold(threshold):
+    """A threshold as a float, or an error."""
+    if isinstance(threshold, bool) or not isinstance(threshold, numbers.Real):
+        raise TypeError(
+            f"`threshold` must be a number. Received: {threshold!r} (of type "
+            f"{type(threshold).__name__})"
+        )
+    if math.isnan(threshold) or threshold < 0:
+        raise ValueError(
+            "`threshold` must be zero or more: it is compared with group "
+            f"lengths, which are never negative. Received: {threshold}"
+        )
+    return float(threshold)
+
+
+def below(lengths, threshold):
+    """The components shorter than a threshold, but never all of them.
+
+    Returns:
+        Integer array.
+    """
+    short = lengths < threshold
+    if short.all():
+        short[np.argmax(lengths)] = False
+    return np.flatnonzero(short)
+
+
+def resolve_keep(structures, keep):
+    """What stays of each structure.
+
+    Args:
+        structures: `Structures`.
+        keep: As in `prune`.
+
+    Returns:
+        Dict from the name of a structure to a sorted integer array.
+    """
+    if not isinstance(keep, collections.abc.Mapping):
+        raise TypeError(
+            "`keep` must be a dict from the name of a structure to a count "
+            f"or indices. Received: {keep!r} (of type {type(keep).__name__})"
+        )
+    if not keep:
+        raise ValueError(
+            "`keep` is empty. It takes what stays of a structure, as in "
+            f"`keep={{{next(iter(structures.keys()))!r}: 8}}`."
+        )
+    resolved = {}
+    for key, wanted in keep.items():
+        one = structures[key]
+        if one.name in resolved:
+            raise ValueError(
+                f"`keep` names the structure `{one.name}` twice: the units of "
+                f"{quoted(one.makers)} are tied. Name one of them."
+            )
+        resolved[one.name] = _resolve(one, wanted)
+    return resolved
+
+
+def _resolve(structure, wanted):
+    name, size = structure.name, structure.size
+    if structure.pinned:
+        raise ValueError(
+            f"`{name}` is pinned and must keep its size: {structure.pinned}."
+        )
+    if isinstance(wanted, (bool, str, bytes)) or not isinstance(
+        wanted, (numbers.Integral, collections.abc.Iterable)
+    ):
+        raise TypeError(
+            f"`keep` takes a count or a sequence of indices for `{name}`. "
+            f"Received: {wanted!r} (of type {type(wanted).__name__})"
+        )
+    if isinstance(wanted, numbers.Integral):
+        if not 1 <= wanted <= size:
+            raise ValueError(
+                f"`{name}` has {size} components and keeps at least one: "
+                f"`keep` takes 1 to {size} for it. Received: {wanted}"
+            )
+        order = np.argsort(-structure.lengths(), kind="stable")
+        return np.sort(order[:wanted])
+    indices = list(wanted)
+    if not indices:
+        raise ValueError(
+            f"`keep` is empty for `{name}`, which keeps at least one of its "
+            f"{size} components."
+        )
+    for index in indices:
+        if isinstance(index, (bool, np.bool_)) or not isinstance(
+            index, numbers.Integral
+        ):
+            raise TypeError(
+                f"`keep` takes integer indices for `{name}`. Received: "
+                f"{index!r} (of type {type(index).__name__})"
+            )
+        if not 0 <= index < size:
+            raise ValueError(
+                f"`keep` gives index {index} for `{name}`, whose components "
+                f"are 0 to {size - 1}."
+            )
+    if len(set(indices)) < len(indices):
+        repeated = next(x for x in indices if indices.count(x) > 1)
+        raise ValueError(f"`keep` gives index {repeated} of `{name}` twice.")
+    return np.sort(np.array(indices, int))
+
+
+def _complement(kept, size):
+    return np.setdiff1d(np.arange(size), kept)

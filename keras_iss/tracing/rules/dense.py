@@ -1,0 +1,153 @@
+"""Dense layers, embeddings and convolutions."""
+
+import keras
+import numpy as np
+
+from keras_iss.tracing.registry import register_rule
+from keras_iss.tracing.rules.common import (
+    is_elementwise,
+    keeps_zero,
+    pin_unless_elementwise,
+)
+
+
+@register_rule(keras.layers.Dense)
+def dense(call, inputs):
+    layer = call.operation
+    units = _units(call, layer.units, "units")
+    call.weight(layer._kernel, {0: inputs.axes[-1], 1: units})
+    call.bias(layer.bias, {0: units})
+    carried = dict(enumerate(inputs.axes[:-1]))
+    return call.output({**_after_bias(layer, carried), -1: units})
+
+
+def _units(call, size, key):
+    layer = call.operation
+    known = is_elementwise(layer.activation)
+    units = call.units(
+        size, "dense", zero=known and keeps_zero(layer.activation), key=key
+    )
+    pin_unless_elementwise(call, units, activation=layer.activation)
+    return units
+
+
+def _after_bias(layer, axes):
+    """Labels of dimensions that a layer carries along, as it leaves them.
+
+    What was zero there is not any more if a bias is added.
+    """
+    activation = layer.activation
+    zero = layer.bias is None and (
+        is_elementwise(activation) and keeps_zero(activation)
+    )
+    return {
+        i: axis if zero or axis is None else axis.with_zero(False)
+        for i, axis in axes.items()
+    }
+
+
+@register_rule(keras.layers.EinsumDense)
+def einsum_dense(call, inputs):
+    """Its units are the last letter of the output, if the kernel brings it."""
+    layer = call.operation
+    read, written = layer.equation.replace(" ", "").split("->")
+    read, kernel = read.split(",")
+    open_ended = read.startswith("...")
+    elided = len(inputs.shape) - len(read.replace("...", ""))
+    read, written = (_letters(term, elided) for term in (read, written))
+    first_size = elided if open_ended else 1
+    axes = dict(zip(read, inputs.axes))
+    for letter in set(read) - set(kernel) - set(written):
+        if axes[letter] is not None:
+            call.pin(axes[letter], "sums over the units")
+    shape = call.output_shapes()[0]
+    last = written[-1]
+    if last in kernel and last not in read:
+        key = ("output_shape", len(written) - 1 - first_size)
+        axes[last] = _units(call, shape[-1], key)
+    call.weight(
+        layer._kernel, {i: axes.get(one) for i, one in enumerate(kernel)}
+    )
+    if layer.bias is not None:
+        ndim = len(layer.bias.shape)
+        tail = written[len(written) - ndim :]
+        call.bias(
+            layer.bias,
+            {
+                i: axes.get(one)
+                for i, one in enumerate(tail)
+                if layer.bias.shape[i] != 1
+            },
+        )
+    carried = {
+        i: axes.get(one) for i, one in enumerate(written) if one in read
+    }
+    sizes = layer.partial_output_shape
+    for i, axis in carried.items():
+        if i >= first_size and sizes[i - first_size] is not None:
+            call.set_size(("output_shape", i - first_size), axis)
+    result = _after_bias(layer, carried)
+    if last not in read:
+        result[len(written) - 1] = axes.get(last)
+    return call.output(result)
+
+
+def _letters(term, elided):
+    """The dimensions of a term, with numbers for those under the ellipsis."""
+    if "..." not in term:
+        return list(term)
+    before, after = term.split("...")
+    return [*before, *map(str, range(elided)), *after]
+
+
+@register_rule(keras.layers.Embedding)
+def embedding(call, inputs):
+    layer = call.operation
+    call.pin(inputs, "looks it up")
+    units = call.units(
+        layer.output_dim, "embedding", zero=True, key="output_dim"
+    )
+    call.weight(layer._embeddings, {1: units}, uses=0)
+    return call.output({-1: units})
+
+
+@register_rule(keras.layers.ReversibleEmbedding)
+def reversible_embedding(call, inputs, reverse=False):
+    """One axis for lookup and projection: a unit goes from both or neither."""
+    layer = call.operation
+    if reverse:
+        tokens = call.pin_all_but(inputs, [-1], "projects it")
+        units = tokens.axes[-1]
+        call.set_size("output_dim", units)
+    else:
+        call.pin(inputs, "looks it up")
+        if "embedding" in call.include:
+            units = call.units(
+                layer.output_dim, "embedding", zero=True, key="output_dim"
+            )
+        else:
+            units = call.unbound(layer.output_dim)
+            call.set_size("output_dim", units)
+    tied = layer.tie_weights
+    call.weight(layer._embeddings, {1: units}, uses=int(reverse and tied))
+    if not tied:
+        call.weight(layer.reverse_embeddings, {0: units}, uses=int(reverse))
+    return call.output({} if reverse else {-1: units})
+
+
+@register_rule(keras.layers.Conv1D, keras.layers.Conv2D)
+def convolution(call, inputs):
+    layer = call.operation
+    channel = -1 if layer.data_format == "channels_last" else 1
+    inputs = call.pin_all_but(inputs, [channel], "convolves over the units")
+    if layer.groups != 1:
+        inputs = call.pin_all_but(inputs, [], "groups the units")
+    output = call.output()
+    spatial = output.shape[1:-1] if channel == -1 else output.shape[2:]
+    positions = int(np.prod([n or 1 for n in spatial]))
+    if layer.rank == 1:
+        positions = 1
+    call.weight(layer._kernel, {-2: inputs.axes[channel]}, uses=positions)
+    call.bias(layer.bias, {})
+    return output
+

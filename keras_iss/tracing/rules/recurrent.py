@@ -1,0 +1,240 @@
+"""Recurrent layers and cells: they make units, and read others'."""
+
+import keras
+import numpy as np
+
+from keras_iss.tracing.labels import Traced
+from keras_iss.tracing.registry import register_rule
+from keras_iss.tracing.rules.common import (
+    broadcast,
+    concatenation,
+    keeps_zero,
+    pin_unless_elementwise,
+)
+
+TIME = 1
+
+
+@register_rule(keras.layers.LSTMCell)
+def lstm_cell(call, inputs, states, training=None):
+    return _gated(call, inputs, states, gates=4)
+
+
+@register_rule(keras.layers.GRUCell)
+def gru_cell(call, inputs, states, training=None):
+    return _gated(call, inputs, states, gates=3)
+
+
+@register_rule(keras.layers.SimpleRNNCell)
+def simple_rnn_cell(call, sequence, states, training=None):
+    return _gated(call, sequence, states, gates=1)
+
+
+def _gated(call, inputs, states, gates):
+    """A cell with one block of columns for each gate.
+
+    A removed unit stays at zero if it starts there and its activation is zero
+    at zero: its gates read nothing, so its candidate is the activation of 0.
+    """
+    cell = call.operation
+    nested = keras.tree.is_nested(states)
+    before = keras.tree.flatten(states)
+    units = call.units(cell.units, "recurrent")
+    state = call.tie(units, *(x.axis(-1) for x in before))
+    zero = np.all([x.axis(-1).zero for x in before], axis=0)
+    zero = zero & keeps_zero(cell.activation)
+    state = units if state is None else state
+    columns = units.repeat(gates)
+    features = inputs.axes[-1]
+    call.weight(cell.kernel, {0: features, 1: columns})
+    call.weight(cell.recurrent_kernel, {0: units, 1: columns})
+    call.bias(cell.bias, {-1: columns})
+    pin_unless_elementwise(
+        call,
+        units,
+        activation=cell.activation,
+        recurrent_activation=getattr(cell, "recurrent_activation", None),
+    )
+    output = Traced.of(
+        (inputs.shape[0], cell.units), {-1: state.with_zero(zero)}
+    )
+    after = [output for _ in before]
+    return output, after if nested else after[0]
+
+
+@register_rule(keras.layers.StackedRNNCells)
+def stacked_cells(call, inputs, states, training=None):
+    after = []
+    for i, (cell, state) in enumerate(zip(call.operation.cells, states)):
+        inputs, new = call.inner(
+            cell,
+            inputs,
+            state,
+            config=("cells", i, "config"),
+            name=f"{call.name}/{cell.name}",
+        )
+        after.append(new)
+    return inputs, after
+
+
+@register_rule(keras.layers.RNN)
+def rnn(call, sequences, initial_state=None, mask=None, training=None):
+    return _recurrent(call, sequences, initial_state, ("cell", "config"))
+
+
+@register_rule(keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
+def recurrent_layer(
+    call, sequences, initial_state=None, mask=None, training=None
+):
+    return _recurrent(call, sequences, initial_state, ())
+
+
+def _recurrent(call, sequences, initial_state, config):
+    """A cell, run over time."""
+    layer, cell = call.operation, call.operation.cell
+    sequences = call.pin_all_but(sequences, [-1], "runs over the units")
+    step = Traced.of(
+        (sequences.shape[0], *sequences.shape[2:]), {-1: sequences.axes[-1]}
+    )
+    batch = sequences.shape[0]
+    before = _initial_state(call, cell.state_size, batch, initial_state)
+    result = call.inner(cell, step, before, config=config, name=call.name)
+    if result is None:
+        size = keras.tree.flatten(cell.state_size)[0]
+        call.pin(
+            call.units(size, "recurrent"),
+            f"runs a cell without a rule, `{type(cell).__name__}` "
+            "(`keras_iss.register_rule` takes one)",
+        )
+        return call.outputs()
+    output, after = result
+    for old, new in zip(
+        keras.tree.flatten(before), keras.tree.flatten(after)
+    ):
+        call.tie(old.axis(-1), new.axis(-1))
+    for variable, state in zip(
+        keras.tree.flatten(layer.states or []), keras.tree.flatten(after)
+    ):
+        call.state(variable, {-1: state.axes[-1]})
+    return _with_time(call, output, after, sequences.shape[TIME])
+
+
+def _initial_state(call, state_size, batch, given):
+    """The states before the first step, nested as the cell takes them."""
+    sizes = state_size
+    if isinstance(sizes, int):
+        sizes = [sizes]
+    if given is None:
+        return keras.tree.map_structure(
+            lambda size: Traced.of((batch, size), {-1: call.unbound(size)}),
+            list(sizes),
+        )
+    given = list(given) if keras.tree.is_nested(given) else [given]
+    flat = [
+        call.pin_all_but(x, [-1], "starts from it")
+        for x in keras.tree.flatten(given)
+    ]
+    return keras.tree.pack_sequence_as(list(sizes), flat)
+
+
+def _with_time(call, output, states, steps):
+    """What a recurrent layer returns, given its last output and states."""
+    layer = call.operation
+    if layer.return_sequences:
+        batch, *rest = output.shape
+        output = output.replace(
+            (batch, steps, *rest),
+            (output.axes[0], None, *output.axes[1:]),
+        )
+    if layer.return_state:
+        return (output, *states)
+    return output
+
+
+@register_rule(keras.layers.ConvLSTM1D, keras.layers.ConvLSTM2D)
+def conv_lstm(call, sequences, initial_state=None, mask=None, training=None):
+    layer, cell = call.operation, call.operation.cell
+    first = cell.data_format == "channels_first"
+    channel = 1 if first else -1
+    sequences = call.pin_all_but(
+        sequences, [2 if first else -1], "convolves over the units"
+    )
+    units = call.units(cell.filters, "recurrent", key="filters")
+    columns = units.repeat(4)
+    features = sequences.axes[2 if first else -1]
+    shapes = call.output_shapes()
+    state_shape = shapes[0]
+    if layer.return_sequences:
+        state_shape = (state_shape[0], *state_shape[2:])
+    spatial = state_shape[2:] if first else state_shape[1:-1]
+    positions = int(np.prod([n or 1 for n in spatial]))
+    call.weight(cell.kernel, {-2: features, -1: columns}, uses=positions)
+    call.weight(
+        cell.recurrent_kernel, {-2: units, -1: columns}, uses=positions
+    )
+    call.bias(cell.bias, {0: columns})
+    pin_unless_elementwise(
+        call,
+        units,
+        activation=cell.activation,
+        recurrent_activation=cell.recurrent_activation,
+    )
+    zero = np.full(cell.filters, keeps_zero(cell.activation))
+    if initial_state is not None:
+        for x in keras.tree.flatten(initial_state):
+            x = call.pin_all_but(x, [channel], "starts from it")
+            call.tie(units, x.axis(channel))
+            zero = zero & x.axis(channel).zero
+    state = Traced.of(state_shape, {channel: units.with_zero(zero)})
+    for variable in keras.tree.flatten(layer.states or []):
+        call.state(variable, {channel: units})
+    return _with_time(call, state, [state, state], sequences.shape[TIME])
+
+
+@register_rule(keras.layers.Bidirectional)
+def bidirectional(
+    call, sequences, initial_state=None, mask=None, training=None
+):
+    layer = call.operation
+    forward_state, backward_state = {}, {}
+    if initial_state is not None:
+        half = len(initial_state) // 2
+        forward_state["initial_state"] = list(initial_state[:half])
+        backward_state["initial_state"] = list(initial_state[half:])
+    first = call.child(
+        layer.forward_layer, ("layer",), sequences, **forward_state
+    )
+    second = call.child(
+        layer.backward_layer, ("backward_layer",), sequences, **backward_state
+    )
+    if first is None or second is None:
+        call.pin([first, second], "wraps a layer without a rule")
+        return call.outputs()
+    return [*_merged(call, first[0], second[0]), *first[1:], *second[1:]]
+
+
+def _merged(call, forward, backward):
+    mode = call.operation.merge_mode
+    if mode in ("sum", "mul", "ave"):
+        zero = np.logical_or if mode == "mul" else np.logical_and
+        axes = broadcast(call, [forward, backward], zero.reduce)
+        return [forward.replace(axes=axes)]
+    if not _can_be_expanded(call):
+        call.same_size(forward.axis(-1), backward.axis(-1))
+    if mode is None:
+        return [forward, backward]
+    axes = concatenation(call, [forward, backward], -1)
+    units = forward.shape[-1] + backward.shape[-1]
+    return [Traced.of((*forward.shape[:-1], units), axes)]
+
+
+def _can_be_expanded(call):
+    """Whether surgery may put two layers where the wrapper was.
+
+    Keras takes both directions to be of one size. Two layers and a
+    concatenation may differ, but the mask of the output has to be handed on
+    by hand, and for that it has to be in sight.
+    """
+    return call.is_first and (
+        not call.operation.return_sequences or call.mask_is_known()
+    )

@@ -1,0 +1,648 @@
+"""The walk over a model: rules in, ties and pins out."""
+
+import dataclasses
+import inspect
+import warnings
+
+import keras
+import numpy as np
+
+from keras_iss.tracing.graph import UntraceableError, found_mask, graph_of
+from keras_iss.tracing.labels import FIXED, Axis, Labels, Traced
+from keras_iss.tracing.registry import rule_for
+
+KINDS = ("recurrent", "dense", "embedding")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Maker:
+    """A layer axis whose units were asked for."""
+
+    name: str
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(eq=False)
+class Use:
+    """What the units of one axis of one variable are, and who reads it."""
+
+    variable: keras.Variable
+    axis: int
+    labels: np.ndarray
+    role: str
+    layers: list
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setting:
+    """An entry of an operation's config that a cut changes.
+
+    Attributes:
+        operation: The `keras.Operation` whose config it is.
+        path: Tuple of keys into the config.
+        labels: Integer array: the entry is the number of those that stay.
+        value: The entry, where `labels` is `None`.
+    """
+
+    operation: keras.Operation
+    path: tuple
+    labels: np.ndarray | None = None
+    value: object = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Child:
+    """A layer that another one holds, in its config under `path`."""
+
+    parent: keras.Operation
+    path: tuple
+    layer: keras.layers.Layer
+
+
+class Trace:
+    """Everything that is learnt on a walk over a model.
+
+    Args:
+        model: The model.
+        include: Tuple of the kinds of layers whose units are wanted.
+    """
+
+    def __init__(self, model, include):
+        self.root = model
+        self.include = include
+        self.labels = Labels()
+        self.makers = []
+        self.uses = {}
+        self.multiplied = {}
+        self.recurrent = set()
+        self.contracted = []
+        self.settings = []
+        self.children = []
+        self.equal_sizes = []
+        self._units = {}
+        self._graphs = {}
+        self._called = set()
+
+    def run(self):
+        """Walks the model from its inputs to its outputs."""
+        root = self.root
+        try:
+            inputs = keras.tree.flatten(self.graph(root).inputs)
+        except UntraceableError as error:
+            self._seal(Call(self, root, root.name), (), {}, str(error))
+            return
+        outputs = self.follow(root, [Traced.of(x.shape) for x in inputs])
+        self.pin(outputs, f"it is an output of the model `{root.name}`")
+
+    def graph(self, model):
+        """The graph of a model, made once."""
+        if id(model) not in self._graphs:
+            self._graphs[id(model)] = graph_of(model)
+        return self._graphs[id(model)]
+
+    def has_graph(self, model):
+        """Whether a model was walked."""
+        return id(model) in self._graphs
+
+    def follow(self, model, inputs, prefix=""):
+        """Walks the graph of a model.
+
+        Args:
+            model: A `keras.Model` or `keras.Function`.
+            inputs: Flat list of `Traced`.
+            prefix: String, put before the names of what is inside.
+
+        Returns:
+            Its outputs, nested as the model nests them.
+        """
+        return self.graph(model).run(
+            inputs,
+            lambda node, args, kwargs: self.apply(
+                Call(self, node.operation, prefix + node.operation.name, node),
+                args,
+                kwargs,
+            ),
+        )
+
+    def apply(self, call, args, kwargs):
+        """Applies the rule of an operation to what it is called on."""
+        operation = call.operation
+        call.is_first = (
+            call.node is not None and id(operation) not in self._called
+        )
+        self._called.add(id(operation))
+        for constant in keras.tree.flatten((args, kwargs)):
+            if isinstance(constant, keras.Variable):
+                self.fix(constant, f"{call.title} reads a variable directly")
+        call.args, call.kwargs = args, kwargs
+        rule = rule_for(operation)
+        if getattr(operation, "quantization_mode", None) is not None:
+            why = (
+                f"is quantized ({operation.quantization_mode}), and only "
+                "float weights can be cut: shrink first, then quantize"
+            )
+            warnings.warn(f"{call.title} {why}.", stacklevel=2)
+            return self._opaque(call, args, kwargs, why)
+        if rule is None:
+            if isinstance(operation, (keras.Model, keras.Function)):
+                return self._nested(call, args, kwargs)
+            return self._opaque(call, args, kwargs, call.without_rule)
+        try:
+            bound = inspect.signature(rule).bind(call, *args, **kwargs)
+        except TypeError:
+            why = "is called in a way that its rule does not know"
+            return self._opaque(call, args, kwargs, why)
+        for name, value in bound.arguments.items():
+            if name == "mask" or name.endswith("_mask"):
+                self.pin(value, f"{call.title} takes it for a mask")
+        outputs = rule(call, *args, **kwargs)
+        self._check(call, args, kwargs, outputs)
+        return outputs
+
+    def _nested(self, call, args, kwargs):
+        """Walks a model that is called inside another one."""
+        try:
+            graph = self.graph(call.operation)
+        except UntraceableError as error:
+            return self._opaque(call, args, kwargs, str(error))
+        given, expected = args[:1], (graph.inputs,)
+        if len(keras.tree.flatten(graph.inputs)) == 1:
+            expected = (keras.tree.flatten(graph.inputs)[0],)
+            given = tuple(keras.tree.flatten(given))
+        if (
+            len(args) != 1
+            or set(kwargs) - {"training", "mask"}
+            or _ranks(given) != _ranks(expected)
+        ):
+            why = "is called in another way than it was built"
+            return self._opaque(call, args, kwargs, why)
+        return self.follow(
+            call.operation, keras.tree.flatten(given), f"{call.name}/"
+        )
+
+    def _check(self, call, args, kwargs, outputs):
+        """Pins what a rule says nothing of, and what cannot be."""
+        for output in keras.tree.flatten(outputs):
+            for i in output.labelled:
+                if output.shape[i] not in (None, len(output.axes[i])):
+                    raise ValueError(
+                        f"The rule of {call.title} gives "
+                        f"{len(output.axes[i])} labels to dimension {i} of an "
+                        f"output of shape {output.shape}."
+                    )
+        if not isinstance(call.operation, keras.layers.Layer):
+            return
+        for variable in call.operation.weights:
+            if (id(variable), 0) not in self.uses and len(variable.shape):
+                why = (
+                    f"{call.title} has a variable `{variable.path}` that its "
+                    "rule does not know"
+                )
+                self.pin((args, kwargs, outputs), why)
+                for used in call.operation.weights:
+                    self.fix(used, why)
+                return
+
+    def _opaque(self, call, args, kwargs, why):
+        """The outputs of an operation that nothing is known of.
+
+        `None` inside another layer, which knows the shapes.
+        """
+        self._seal(call, args, kwargs, why)
+        return call.outputs() if call.node is not None else None
+
+    def _seal(self, call, args, kwargs, why):
+        """Pins all that an operation reads, and lists what is inside it."""
+        reason = f"{call.title} {why}"
+        operation = call.operation
+        self.pin((args, kwargs), reason)
+        if not isinstance(operation, keras.layers.Layer):
+            return
+        if "recurrent" in self.include:
+            for layer in operation._flatten_layers():
+                if isinstance(layer, keras.layers.RNN):
+                    self._list(layer, call, reason)
+        for variable in operation.weights:
+            if len(variable.shape) > 1:
+                self.multiplied.setdefault(id(variable), 1)
+            self.fix(variable, reason)
+
+    def _list(self, layer, outer, reason):
+        """Lists a recurrent layer that the walk does not reach."""
+        name = outer.name
+        if layer is not outer.operation:
+            name = f"{outer.name}/{layer.name}"
+        shape = (layer.get_build_config() or {}).get("input_shape")
+        if rule_for(layer) is not None and isinstance(shape, (tuple, list)):
+            self.apply(Call(self, layer, name), (Traced.of(shape),), {})
+            return
+        sizes = keras.tree.flatten(layer.state_size)
+        labels = self.labels.new(max(sizes[0], 1))
+        self.makers.append(Maker(name, labels))
+        self.labels.pin(labels, reason)
+
+    def pin(self, tensors, reason):
+        """Pins every label of every tensor in a nested structure."""
+        for leaf in keras.tree.flatten(tensors):
+            if isinstance(leaf, Axis):
+                self.labels.pin(leaf.labels, reason)
+            elif isinstance(leaf, Traced):
+                for axis in leaf.axes:
+                    if axis is not None:
+                        self.labels.pin(axis.labels, reason)
+
+    def fix(self, variable, reason):
+        """Pins whatever units lie in a variable, now or later."""
+        for axis, size in enumerate(variable.shape):
+            labels = Axis.fixed(size).labels
+            self.use(variable, axis, labels, "weight", None, reason)
+
+    def use(self, variable, axis, labels, role, layer, reason):
+        """Says which units divide an axis of a variable."""
+        known = self.uses.get((id(variable), axis))
+        if known is None:
+            layers = [] if layer is None else [layer]
+            self.uses[id(variable), axis] = Use(
+                variable, axis, labels, role, layers
+            )
+            return
+        self.labels.tie(known.labels, labels, reason)
+        if (known.labels == FIXED).all():
+            known.labels = labels
+        if role == "weight":
+            known.role = role
+        if layer is not None and layer not in known.layers:
+            known.layers.append(layer)
+
+    def units(self, call, size, kind, key):
+        """The labels of the units that a layer makes, the same every time."""
+        memo = (id(call.operation), key)
+        if memo not in self._units:
+            labels = self.labels.new(size)
+            self._units[memo] = labels
+            if kind in self.include:
+                names = [maker.name for maker in self.makers]
+                name, count = call.name, 1
+                while name in names:
+                    count += 1
+                    name = f"{call.name}_{count}"
+                self.makers.append(Maker(name, labels))
+            else:
+                wanted = (*self.include, kind)
+                self.labels.pin(
+                    labels,
+                    f"the units of {call.title} were not asked for "
+                    f"(include={wanted!r} would let them go)",
+                )
+        return self._units[memo]
+
+
+class Call:
+    """One call of a layer or operation, as its rule sees it.
+
+    Attributes:
+        operation: The `keras.layers.Layer` or `keras.Operation`.
+        name: String, its name with the path to it.
+        args: Tuple of its arguments, `Traced` in place of tensors.
+        kwargs: Dict of its keyword arguments.
+        node: The `Node` of the graph, or `None` inside another layer.
+        is_first: Boolean, whether the operation stands in a graph and was
+            not called before.
+    """
+
+    def __init__(self, trace, operation, name, node=None, config=None):
+        self.operation = operation
+        self.name = name
+        self.args, self.kwargs = (), {}
+        self.is_first = True
+        self._trace = trace
+        self.node = node
+        self._config = config or _Config(operation)
+
+    def __repr__(self):
+        return f"<Call of {self.title}>"
+
+    @property
+    def title(self):
+        """How messages name the operation."""
+        return f"`{self.name}` ({type(self.operation).__name__})"
+
+    @property
+    def include(self):
+        """Tuple of the kinds of layers whose units were asked for."""
+        return self._trace.include
+
+    @property
+    def without_rule(self):
+        """What messages say of an operation that has no rule."""
+        if isinstance(self.operation, keras.layers.Layer):
+            return "has no rule (`keras_iss.register_rule` takes one)"
+        return "has no rule"
+
+    def units(self, size, kind, zero=False, key="units"):
+        """Makes units.
+
+        Args:
+            size: Integer, how many.
+            kind: `"recurrent"`, `"dense"` or `"embedding"`: what `include`
+                must name for the units to be a structure.
+            zero: Boolean, whether the layer's output is exactly zero for a
+                unit whose weights and biases are all zero.
+            key: String or tuple, where the layer's config holds `size`.
+
+        Returns:
+            An `Axis`.
+        """
+        labels = self._trace.units(self, size, kind, key)
+        if kind == "recurrent":
+            for variable in self.operation.weights:
+                self._trace.recurrent.add(id(variable))
+        axis = Axis(labels, np.full(size, zero))
+        self.set_size(key, axis)
+        return axis
+
+    def unbound(self, size):
+        """An `Axis` that takes the units of whatever it is tied to.
+
+        For tensors that the layer makes to measure, such as initial states
+        of zeros, and for variables that are read in several ways.
+        """
+        return Axis(self._trace.labels.new(size), np.full(size, True))
+
+    def weight(self, variable, axes, uses=1):
+        """Says which units the axes of a weight matrix divide.
+
+        Args:
+            variable: `keras.Variable`.
+            axes: Dict from an axis of the variable to an `Axis`, or to
+                `None` where its positions must stay. Axes that are left out
+                must stay too.
+            uses: Integer, how often each element is multiplied in one time
+                step; 0 where rows are only looked up.
+        """
+        multiplied = self._trace.multiplied
+        multiplied[id(variable)] = multiplied.get(id(variable), 0) + uses
+        self._use(variable, axes, "weight")
+
+    def bias(self, variable, axes):
+        """Like `weight`, for a bias, scale or offset: not in the length."""
+        self._use(variable, axes, "bias")
+
+    def state(self, variable, axes):
+        """Like `weight`, for a state that is kept between calls."""
+        self._use(variable, axes, "state")
+
+    def statistic(self, variable, axes):
+        """Like `weight`, for a statistic: cut, but never zeroed."""
+        self._use(variable, axes, "statistic")
+
+    def _use(self, variable, axes, role):
+        if variable is None:
+            return
+        axes = {axis % len(variable.shape): one for axis, one in axes.items()}
+        for axis, size in enumerate(variable.shape):
+            one = axes.get(axis)
+            labels = Axis.fixed(size).labels if one is None else one.labels
+            if len(labels) != size:
+                raise ValueError(
+                    f"The rule of {self.title} gives {len(labels)} labels to "
+                    f"axis {axis} of `{variable.path}`, of size {size}."
+                )
+            self._trace.use(
+                variable,
+                axis,
+                labels,
+                role,
+                self.name,
+                f"{self.title} uses `{variable.path}` for these units and "
+                "for what must stay",
+            )
+
+    def tie(self, *axes, where="joins it with an axis that must stay"):
+        """Says that axes must stay equal, position by position.
+
+        Args:
+            *axes: `Axis` objects of one length, or `None` for an axis that
+                must stay.
+            where: String, said of the operation where units meet an axis
+                that must stay.
+
+        Returns:
+            An `Axis` with the common labels, or `None` if none has any. It is
+            zero where all of them are.
+        """
+        labelled = [one for one in axes if one is not None and one.labelled]
+        if not labelled:
+            return None
+        first = labelled[0]
+        if len({len(one) for one in labelled}) > 1:
+            self._trace.pin(labelled, f"{self.title} stretches an axis")
+            return None
+        zero = first.zero
+        for one in axes:
+            one = Axis.fixed(len(first)) if one is None else one
+            self._trace.labels.tie(
+                first.labels, one.labels, f"{self.title} {where}"
+            )
+            zero = zero & one.zero
+        common = np.where(
+            first.labels == FIXED,
+            np.max([one.labels for one in labelled], axis=0),
+            first.labels,
+        )
+        return Axis(common, zero)
+
+    def pin(self, tensors, what):
+        """Says that units must stay.
+
+        Args:
+            tensors: Nested structure of `Traced` and `Axis`.
+            what: String, what the operation does with them:
+                `"sorts the units"`.
+        """
+        self._trace.pin(tensors, f"{self.title} {what}")
+
+    def pin_all_but(self, tensor, dimensions, what):
+        """Pins the labels of every dimension but the given ones.
+
+        Returns:
+            The tensor without those labels.
+        """
+        keep = {i % len(tensor.shape) for i in dimensions}
+        for i in tensor.labelled:
+            if i not in keep:
+                self.pin(tensor.axes[i], what)
+        return tensor.replace(
+            axes=[x if i in keep else None for i, x in enumerate(tensor.axes)]
+        )
+
+    def contract(self, *axes):
+        """Says that a product is summed over the units without weights.
+
+        Args:
+            *axes: The `Axis` (or `None`) of each factor. Removed units are
+                missed by nobody where one of the factors is zero.
+        """
+        common = self.tie(
+            *axes, where="sums products with an axis that must stay"
+        )
+        if common is None:
+            return
+        zero = np.any([one.zero for one in axes if one is not None], axis=0)
+        free = common.labels != FIXED
+        self._trace.labels.pin(
+            common.labels[free & ~zero],
+            f"{self.title} sums over the units without weights, and they are "
+            "not zero when removed",
+        )
+        self._trace.contracted.append(common.labels[free & zero])
+
+    def set_size(self, key, axis):
+        """Says that a config entry is the size of an axis.
+
+        Args:
+            key: String or tuple, a path into the layer's config.
+            axis: `Axis` or `None`, which says nothing.
+        """
+        if axis is not None and axis.labelled:
+            self._add_setting(key, labels=axis.labels)
+
+    def set_value(self, key, value):
+        """Says that a config entry must be given, as it was inferred."""
+        self._add_setting(key, value=value)
+
+    def _add_setting(self, key, **entry):
+        operation, path = self._config.locate(key)
+        self._trace.settings.append(Setting(operation, path, **entry))
+
+    def inner(self, layer, *args, config, name=None, **kwargs):
+        """Traces a layer or cell whose config is part of this one's.
+
+        Args:
+            layer: The inner layer.
+            *args: Its arguments, `Traced`.
+            config: Where the entries of its config stand in this layer's:
+                a tuple put before its keys, or a dict from its keys.
+            name: String, what its units are called. Defaults to
+                `"{name of this layer}/{name of the inner layer}"`.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            What its rule returns; `None` if it has none.
+        """
+        call = Call(
+            self._trace,
+            layer,
+            name or f"{self.name}/{layer.name}",
+            config=_Config(self.operation, config, self._config),
+        )
+        return self._trace.apply(call, args, kwargs)
+
+    def child(self, layer, path, *args, **kwargs):
+        """Traces a layer that this one wraps.
+
+        Args:
+            layer: The wrapped layer.
+            path: Tuple of keys, where this layer's config holds it.
+            *args: Its arguments, `Traced`.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            Flat list of its outputs, `Traced`; `None` if it has no rule.
+        """
+        self._trace.children.append(Child(self.operation, path, layer))
+        call = Call(self._trace, layer, f"{self.name}/{layer.name}")
+        outputs = self._trace.apply(call, args, kwargs)
+        return None if outputs is None else keras.tree.flatten(outputs)
+
+    def output_shapes(self):
+        """List of the shapes of the outputs, flat."""
+        if self.node is not None:
+            return [x.shape for x in self.node.outputs]
+
+        def symbolic(x):
+            return keras.KerasTensor(x.shape) if isinstance(x, Traced) else x
+
+        args, kwargs = keras.tree.map_structure(
+            symbolic, (self.args, self.kwargs)
+        )
+        spec = self.operation.compute_output_spec(*args, **kwargs)
+        return [x.shape for x in keras.tree.flatten(spec)]
+
+    def output(self, axes=None, index=0):
+        """An output with labels on some dimensions.
+
+        Args:
+            axes: Dict from dimension (may be negative) to `Axis` or `None`.
+            index: Integer, which output, in flat order.
+        """
+        return Traced.of(self.output_shapes()[index], axes)
+
+    def outputs(self):
+        """List of all the outputs, without labels."""
+        return [Traced.of(shape) for shape in self.output_shapes()]
+
+    def same_size(self, *axes):
+        """Says that axes must stay of one size, whichever units go."""
+        self._trace.equal_sizes.append(tuple(one.labels for one in axes))
+
+    def mask_is_known(self):
+        """Whether it is known here if the input comes with a mask.
+
+        Inside a nested model or a wrapper, a mask that was found outside
+        arrives unseen; and one that is found inside leaves unseen.
+        """
+        trace = self._trace
+        sources = [
+            layer
+            for layer in trace.root._flatten_layers(include_self=False)
+            if _may_make_mask(layer)
+        ]
+        nodes = trace.graph(trace.root).nodes
+        if not any(node is self.node for node in nodes):
+            return not sources
+        if any(found_mask(x) is not None for x in self.node.inputs):
+            return True
+        in_sight = {id(node.operation) for node in nodes}
+        return all(id(layer) in in_sight for layer in sources)
+
+
+class _Config:
+    """Where the entries of an operation's config are.
+
+    Args:
+        operation: The operation, or the one whose config holds it.
+        within: Tuple put before every key, or a dict from key to path.
+        outer: The `_Config` that holds it, if any.
+    """
+
+    def __init__(self, operation, within=(), outer=None):
+        self._operation = operation
+        self._within = within
+        self._outer = outer
+
+    def locate(self, key):
+        """The operation and path of an entry."""
+        if isinstance(self._within, dict):
+            path = self._within[key]
+        else:
+            path = key if isinstance(key, tuple) else (key,)
+            path = (*self._within, *path)
+        path = path if isinstance(path, tuple) else (path,)
+        if self._outer is not None:
+            return self._outer.locate(path)
+        return self._operation, path
+
+
+def _may_make_mask(layer):
+    if isinstance(layer, keras.layers.Embedding):
+        return layer.mask_zero
+    own = type(layer).__module__.startswith("keras.")
+    return isinstance(layer, keras.layers.Masking) or not own
+
+
+def _ranks(tensors):
+    """The ranks of tensors, in the structure they come in."""
+    return keras.tree.map_structure(
+        lambda x: len(x.shape), keras.tree.lists_to_tuples(tensors)
+    )
