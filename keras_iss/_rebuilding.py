@@ -108,7 +108,7 @@ class _Builder:
     def _config(self, old):
         """The config of an operation, edited."""
         try:
-            config = old.get_config()
+            config = _unbuilt(old.get_config())
         except NotImplementedError:
             if self._settings[id(old)]:
                 raise
@@ -149,7 +149,9 @@ class _Builder:
         ):
             return self._sequential(old)
         graph = self._trace.graph(old)
-        inputs = keras.tree.map_structure(_new_input, graph.inputs)
+        inputs = keras.tree.map_structure(
+            lambda x: self._input(x._keras_history.operation), graph.inputs
+        )
         outputs = graph.run(keras.tree.flatten(inputs), self._call)
         if isinstance(old, keras.Model):
             return _model_like(old, inputs, outputs)
@@ -157,7 +159,7 @@ class _Builder:
 
     def _sequential(self, old):
         layers = [
-            _new_input(layer.output)
+            self._input(layer)
             if isinstance(layer, keras.layers.InputLayer)
             else self.operation(layer)
             for layer in old._layers
@@ -168,6 +170,9 @@ class _Builder:
         new = cls(layers, name=old.name, trainable=old.trainable)
         new.dtype_policy = old.dtype_policy
         return new
+
+    def _input(self, layer):
+        return type(layer).from_config(self._config(layer)).output
 
     def _call(self, node, args, kwargs):
         args, kwargs = keras.tree.map_structure(
@@ -329,6 +334,22 @@ def _state(layer):
     return [*layer.variables, *states]
 
 
+def _unbuilt(config):
+    """A config whose inner layers are built when they are called.
+
+    Else they are built at once, for the inputs that the old ones had.
+    """
+    if isinstance(config, dict):
+        return {
+            key: _unbuilt(value)
+            for key, value in config.items()
+            if key != "build_config"
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(map(_unbuilt, config))
+    return config
+
+
 def _with(config, path, value):
     """A config with another entry."""
     if not path:
@@ -358,11 +379,6 @@ def _operation_like(old, config):
     vars(new).update(vars(old))
     vars(new).update(_inbound_nodes=[], _outbound_nodes=[])
     return new
-
-
-def _new_input(x):
-    layer = x._keras_history.operation
-    return type(layer).from_config(layer.get_config()).output
 
 
 def _with_mask(x, mask, name):

@@ -228,11 +228,16 @@ class Structures(collections.abc.Collection):
     Args:
         structures: The `Structure` objects.
         weights: A `Weights` for every weight variable of the model.
+        equal_sizes: Tuples of integer arrays. Each array holds, for the
+            positions along an axis, the number of the component (counted
+            through all the structures in order) or -1; axes in one tuple have
+            to stay of one size.
     """
 
-    def __init__(self, structures, weights=()):
+    def __init__(self, structures, weights=(), equal_sizes=()):
         self._by_name = {one.name: one for one in structures}
         self._weights = tuple(weights)
+        self._equal_sizes = tuple(equal_sizes)
 
     def __iter__(self):
         return iter(self._by_name.values())
@@ -291,6 +296,36 @@ class Structures(collections.abc.Collection):
         """Tuple of the structures that are not pinned."""
         return tuple(one for one in self if not one.pinned)
 
+    def staying(self, keep=None):
+        """What surgery leaves.
+
+        Args:
+            keep: Optional dict from the name of a structure to the indices
+                of what stays of it. Of the others, what is not removed stays.
+
+        Returns:
+            Dict from name to boolean array: all of a pinned structure, at
+            least one component of any other, and more where axes have to stay
+            of one size.
+        """
+        stays = {one.name: _stays(one, (keep or {}).get(one.name))
+                 for one in self}
+        joined = np.concatenate(list(stays.values()))
+        self._equalize(joined)
+        ends = np.cumsum([one.size for one in self])[:-1]
+        return dict(zip(stays, np.split(joined, ends)))
+
+    def _equalize(self, stays):
+        changed = True
+        while changed:
+            changed = False
+            for axes in self._equal_sizes:
+                sizes = [((axis < 0) | stays[axis]).sum() for axis in axes]
+                for axis, size in zip(axes, sizes):
+                    gone = np.unique(axis[(axis >= 0) & ~stays[axis]])
+                    if size < max(sizes) and len(gone):
+                        stays[gone[0]] = changed = True
+
     def counts(self, shrunk=False):
         """Counts units, weights and multiply-adds.
 
@@ -301,27 +336,24 @@ class Structures(collections.abc.Collection):
         Returns:
             A `Counts`.
         """
-        removed = {}
-        if shrunk:
-            removed = {id(one): one.removed() for one in self.free}
+        stays = self.staying() if shrunk else {}
+        units = sum(one.size for one in self)
         cut = {}
         for one in self:
+            gone = int((~stays.get(one.name, np.ones(one.size, bool))).sum())
+            units -= gone
             for part in one.slices:
-                gone = removed.get(id(one), np.zeros(0, bool)).sum()
                 key = (id(part.variable), part.axis)
                 cut[key] = cut.get(key, 0) + gone * part.index.shape[1]
         total = recurrent = mult_adds = 0
         for entry in self._weights:
-            shape = entry.variable.shape
             size = math.prod(
-                n - int(cut.get((id(entry.variable), axis), 0))
-                for axis, n in enumerate(shape)
+                n - cut.get((id(entry.variable), axis), 0)
+                for axis, n in enumerate(entry.variable.shape)
             )
             total += size
             recurrent += size * entry.recurrent
             mult_adds += size * entry.uses
-        units = sum(one.size for one in self)
-        units -= sum(int(gone.sum()) for gone in removed.values())
         return Counts(units, total, recurrent, mult_adds)
 
     def _share(self, structure):
@@ -365,6 +397,18 @@ class Structures(collections.abc.Collection):
 
     def __repr__(self):
         return f"<Structures: {', '.join(self.keys()) or 'none'}>"
+
+
+def _stays(structure, kept):
+    """Boolean array: which components of a structure stay."""
+    if structure.pinned:
+        return np.ones(structure.size, bool)
+    if kept is not None:
+        return np.isin(np.arange(structure.size), kept)
+    stays = ~structure.removed()
+    if not stays.any():
+        stays[np.argmax(structure.lengths())] = True
+    return stays
 
 
 def by_variable(slices, chosen=lambda part: part.counted):

@@ -124,28 +124,12 @@ def shrink(model, keep=None, include=("recurrent",)):
     found = find(model, include)
     structures = found.structures
     check_finite(structures)
-    kept = {} if keep is None else resolve_keep(structures, keep)
-    alive = np.concatenate(
-        [_stays(one, kept.get(one.name)) for one in structures]
-    )
-    new = rebuild(found, found.equalize(alive))
+    kept = None if keep is None else resolve_keep(structures, keep)
+    stays = structures.staying(kept)
+    new = rebuild(found, np.concatenate(list(stays.values())))
     for regularizer in attached_regularizers(model):
         regularizer.attach(new)
     return new
-
-
-def _stays(structure, kept):
-    """Boolean array: which components of a structure stay."""
-    if structure.pinned:
-        return np.ones(structure.size, bool)
-    if kept is None:
-        stays = ~structure.removed()
-        if not stays.any():
-            stays[np.argmax(structure.lengths())] = True
-        return stays
-    stays = np.zeros(structure.size, bool)
-    stays[kept] = True
-    return stays
 
 
 def check_threshold(threshold):

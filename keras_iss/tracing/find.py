@@ -33,33 +33,13 @@ class Found:
         Returns:
             Integer array of the same shape.
         """
-        roots = self.trace.labels.roots(labels)
-        roots[roots >= len(self._component_of)] = FIXED
-        return np.where(roots == FIXED, -1, self._component_of[roots])
+        return _at(self._component_of, self.trace.labels.roots(labels))
 
-    def equalize(self, alive):
-        """Lets components stay where axes have to stay of one size.
 
-        Args:
-            alive: Boolean array: which components stay, numbered through all
-                the structures in order.
-
-        Returns:
-            Boolean array, true at least where `alive` is.
-        """
-        alive = alive.copy()
-        changed = True
-        while changed:
-            changed = False
-            for group in self.trace.equal_sizes:
-                axes = [self.components_of(labels) for labels in group]
-                sizes = [((x < 0) | alive[x]).sum() for x in axes]
-                for components, size in zip(axes, sizes):
-                    gone = np.unique(components[components >= 0])
-                    gone = gone[~alive[gone]]
-                    if size < max(sizes) and len(gone):
-                        alive[gone[0]] = changed = True
-        return alive
+def _at(numbers, roots):
+    """What an array holds for classes of labels, -1 where it holds nothing."""
+    known = (roots != FIXED) & (roots < len(numbers))
+    return np.where(known, numbers[np.where(known, roots, 0)], -1)
 
 
 def find_structures(model, include=("recurrent",)):
@@ -162,9 +142,7 @@ def _assemble(trace):
 
     def members(labels):
         """Which positions are units, and which units they are."""
-        roots = trace.labels.roots(labels)
-        roots[roots >= len(number)] = FIXED
-        found = np.where(roots == FIXED, -1, number[roots])
+        found = _at(number, trace.labels.roots(labels))
         positions = np.flatnonzero(found >= 0)
         return positions, found[positions]
 
@@ -213,7 +191,12 @@ def _assemble(trace):
         )
         for variable in trace.root.weights
     ]
-    return Found(Structures(structures, weights), trace, component_of)
+    equal_sizes = [
+        tuple(_at(component_of, trace.labels.roots(labels)) for labels in axes)
+        for axes in trace.equal_sizes
+    ]
+    structures = Structures(structures, weights, equal_sizes)
+    return Found(structures, trace, component_of)
 
 
 def _slices(chosen, uses):

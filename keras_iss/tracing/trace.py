@@ -82,6 +82,7 @@ class Trace:
         self._units = {}
         self._graphs = {}
         self._called = set()
+        self._entered = {}
 
     def run(self):
         """Walks the model from its inputs to its outputs."""
@@ -176,9 +177,30 @@ class Trace:
         ):
             why = "is called in another way than it was built"
             return self._opaque(call, args, kwargs, why)
-        return self.follow(
-            call.operation, keras.tree.flatten(given), f"{call.name}/"
-        )
+        given = self._enter(call, keras.tree.flatten(given))
+        return self.follow(call.operation, given, f"{call.name}/")
+
+    def _enter(self, call, given):
+        """Ties what a nested model is called on, all calls being of one size.
+
+        Returns:
+            List of the inputs, `Traced`.
+        """
+        inputs = keras.tree.flatten(self.graph(call.operation).inputs)
+        before = self._entered.setdefault(id(call.operation), given)
+        tied = []
+        for x, old, new in zip(inputs, before, given):
+            axes = {
+                i: call.tie(old.axis(i), new.axis(i))
+                for i in {*old.labelled, *new.labelled}
+            }
+            tied.append(Traced.of(new.shape, axes))
+            layer = x._keras_history.operation
+            for i, axis in axes.items():
+                if axis is not None:
+                    path = ("batch_shape", i)
+                    self.settings.append(Setting(layer, path, axis.labels))
+        return tied
 
     def _check(self, call, args, kwargs, outputs):
         """Pins what a rule says nothing of, and what cannot be."""
