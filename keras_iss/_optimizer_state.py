@@ -43,3 +43,19 @@ def _inner_optimizers(optimizer):
     return [wrapped] if wrapped else getattr(optimizer, "optimizers", [])
 
 
+
+
+def initial_values(optimizer):
+    """What the slots of an optimizer hold before its first step.
+
+    Not always zero: some divide by what they hold.
+
+    Returns:
+        Dict from the kind of a slot to a float.
+    """
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh.build([keras.Variable([[0.0]], name="kernel")])
+    return {
+        kind: float(keras.ops.convert_to_numpy(slot).ravel()[0])
+        for kind, slot, _, _ in slots(fresh)
+    }

@@ -33,6 +33,7 @@ def rebuild(found, alive):
         builder = _Builder(found, alive)
         new = builder.model(old)
         builder.carry_weights()
+        _warn_of_losses(old, new, builder.variables)
         _compile(old, new, builder.variables, builder.cut)
     return new
 
@@ -110,7 +111,7 @@ class _Builder:
         try:
             config = _unbuilt(old.get_config())
         except NotImplementedError:
-            if self._settings[id(old)]:
+            if self._settings[id(old)] or getattr(old, "variables", None):
                 raise
             return None
         for setting in self._settings[id(old)]:
@@ -126,9 +127,8 @@ class _Builder:
         return config
 
     def _layer(self, old):
-        config = self._config(old)
         try:
-            new = _operation_like(old, config)
+            new = _operation_like(old, self._config(old))
         except Exception as error:
             raise ValueError(
                 f"`{old.name}` ({type(old).__name__}) cannot be made anew "
@@ -404,6 +404,24 @@ def _model_like(old, inputs, outputs):
     new._trainable = old.trainable
     new.dtype_policy = old.dtype_policy
     return new
+
+
+def _warn_of_losses(old, new, variables):
+    """Says what of a model of the user's own class does not go over."""
+    left = [v.path for v in old.weights if id(v) not in variables]
+    if left:
+        warnings.warn(
+            f"The variables {quoted(left)} belong to no layer of the graph of "
+            f"`{old.name}`: the smaller model does without them.",
+            stacklevel=4,
+        )
+    if type(new) is not type(old) and not isinstance(old, keras.Sequential):
+        warnings.warn(
+            f"`{old.name}` is a `{type(old).__name__}`. The smaller model is a "
+            "Functional one of the same layers: it has no methods of that "
+            "class, such as a `train_step` of its own.",
+            stacklevel=4,
+        )
 
 
 def _compile(old, new, variables, cut):

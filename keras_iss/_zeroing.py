@@ -6,7 +6,7 @@ import tempfile
 import keras
 import numpy as np
 
-from keras_iss._optimizer_state import slots
+from keras_iss._optimizer_state import initial_values, slots
 from keras_iss.structures import by_variable
 
 _IN_MEMORY = 64 * 2**20
@@ -20,14 +20,16 @@ def zero_components(removals, optimizer=None):
     Args:
         removals: List of pairs `(structure, components)`, the components as
             an integer array.
-        optimizer: Optional built optimizer of the model. Its momenta and
-            moments of the components are set to zero too: a component that
-            is zero everywhere gets no gradient, and so stays removed.
+        optimizer: Optional built optimizer of the model. What it keeps for
+            the components is set back to what it was before the first step:
+            a component that is zero everywhere gets no gradient, and without
+            a momentum nothing else moves it.
     """
     positions = _positions(removals)
-    targets = list(positions.values())
-    if optimizer is not None and optimizer.built:
-        for _, slot, weight, axes in slots(optimizer):
+    targets = [(*target, 0.0) for target in positions.values()]
+    if positions and optimizer is not None and optimizer.built:
+        initial = initial_values(optimizer)
+        for kind, slot, weight, axes in slots(optimizer):
             if id(weight) in positions:
                 along = positions[id(weight)][1]
                 kept = {
@@ -35,13 +37,13 @@ def zero_components(removals, optimizer=None):
                     for i, axis in enumerate(axes)
                     if axis in along
                 }
-                targets.append((slot, kept))
+                targets.append((slot, kept, initial.get(kind, 0.0)))
     with _restored_on_failure() as backup:
-        for variable, axes in targets:
+        for variable, axes, new in targets:
             value = _writable(variable)
             backup(variable, value)
             for axis, where in axes.items():
-                value[(slice(None),) * axis + (where,)] = 0
+                value[(slice(None),) * axis + (where,)] = new
             variable.assign(value)
 
 

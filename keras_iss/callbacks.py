@@ -25,9 +25,9 @@ class ISSPruneCallback(keras.callbacks.Callback):
     """Sets short components to zero at the end of an epoch.
 
     A component whose weights and biases are all zero gets no gradient, and
-    its momenta and moments are set to zero with it; so it stays removed,
-    unless its activation is not zero at zero, or something else moves its
-    weights.
+    the optimizer's momenta and moments of it are set back to the start; so it
+    stays removed, unless its activation is not zero at zero, or something
+    else moves its weights.
 
     Args:
         threshold: Float, zero or more. Components whose group length is below

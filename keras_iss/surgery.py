@@ -18,8 +18,8 @@ def prune(model, threshold=None, keep=None, include=("recurrent",)):
 
     A pruned component has all its weights and biases zero, in every layer. It
     computes nothing and gets no gradient, and `shrink` cuts it out without
-    changing an output. The optimizer's momenta and moments of it become zero
-    too.
+    changing an output. What the optimizer keeps for it, its momenta and
+    moments, is set back to the start.
 
     Args:
         model: A built `keras.Model`.

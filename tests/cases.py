@@ -245,7 +245,9 @@ for _name, _layer in {
     "read_by_lstm": lambda: lstm(4),
     "read_by_gru": lambda: layers.GRU(4),
     "read_by_simple_rnn": lambda: layers.SimpleRNN(4),
-    "read_by_cells": lambda: layers.RNN([layers.GRUCell(3)]),
+    "read_by_cells": lambda: layers.RNN(
+        [layers.GRUCell(3), layers.LSTMCell(4)]
+    ),
     "read_by_bidirectional": lambda: layers.Bidirectional(layers.GRU(4)),
     "read_by_batch_normalization": lambda: layers.BatchNormalization(),
     "read_by_batch_normalization_without_scale": lambda: (
