@@ -117,6 +117,7 @@ class ISSRegularizer(keras.regularizers.Regularizer):
                 not pinned, has a penalty already, or has NaN or infinite
                 weights. The model is left as it was.
         """
+        structures = find_structures(model, self.include)
         attached = attached_regularizers(model)
         if attached:
             raise ValueError(
@@ -124,7 +125,6 @@ class ISSRegularizer(keras.regularizers.Regularizer):
                 f"{attached[0].strength}. Change its `strength`, or `detach` "
                 "it first."
             )
-        structures = find_structures(model, self.include)
         if not structures.free:
             reasons = "; ".join(f"`{s.name}`: {s.pinned}" for s in structures)
             raise ValueError(
@@ -135,13 +135,19 @@ class ISSRegularizer(keras.regularizers.Regularizer):
         hosts = _hosts(structures.free)
         with distribution_scope(model):
             attachment = _Attachment(self, model)
+        terms = [
+            _GroupLasso(attachment, structure, self.overlap, host.regularizer)
+            for structure, host in hosts
+        ]
         model._seed_generators.append(attachment)
         self._attachments.add(attachment)
-        for structure, host in hosts:
-            host.regularizer = _GroupLasso(
-                attachment, structure, self.overlap, host.regularizer
-            )
-        _remake_steps(model)
+        for term, (_, host) in zip(terms, hosts):
+            host.regularizer = term
+        try:
+            _remake_steps(model)
+        except BaseException:
+            self._take_off(model)
+            raise
 
     def detach(self, model):
         """Takes the penalty off `model.losses`.
@@ -152,19 +158,19 @@ class ISSRegularizer(keras.regularizers.Regularizer):
         Raises:
             ValueError: if it is not attached to this model.
         """
-        terms = [
-            (variable, variable.regularizer)
-            for variable in model.variables
-            if _belongs(variable.regularizer, self)
-        ]
-        if not terms:
+        if self not in attached_regularizers(model):
             raise ValueError(
                 f"This `ISSRegularizer` is not attached to `{model.name}`."
             )
-        for variable, term in terms:
-            variable.regularizer = term.other
-            term.attachment.remove()
+        self._take_off(model)
         _remake_steps(model)
+
+    def _take_off(self, model):
+        for variable in model.variables:
+            term = variable.regularizer
+            if isinstance(term, _GroupLasso) and term.owner is self:
+                variable.regularizer = term.other
+                term.attachment.remove()
 
     def __call__(self, x):
         raise TypeError(
@@ -341,10 +347,6 @@ def _hosts(structures):
         taken.add(id(host))
         hosts.append((structure, host))
     return hosts
-
-
-def _belongs(term, owner):
-    return isinstance(term, _GroupLasso) and term.owner is owner
 
 
 def _remake_steps(model):

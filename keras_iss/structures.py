@@ -217,6 +217,14 @@ class Counts:
     mult_adds: int
 
 
+class UnknownStructureError(KeyError, ValueError):
+    """A name that fits no structure, or more than one."""
+
+    def __str__(self):
+        # A `KeyError` shows its message quoted.
+        return self.args[0]
+
+
 class Structures(collections.abc.Collection):
     """The structures of a model, in the order of its layers.
 
@@ -253,13 +261,13 @@ class Structures(collections.abc.Collection):
         if len(found) == 1:
             return found[0]
         if found:
-            raise KeyError(
+            raise UnknownStructureError(
                 f"`{key}` fits several structures: "
                 f"{quoted(one.name for one in found)}. Give a full name."
             )
         near = difflib.get_close_matches(str(key), self.keys(), n=1)
         hint = f" Did you mean `{near[0]}`?" if near else ""
-        raise KeyError(
+        raise UnknownStructureError(
             f"`{key}` is no structure of this model.{hint} Its structures "
             f"are {quoted(self.keys())}."
         )
