@@ -43,8 +43,6 @@ def _inner_optimizers(optimizer):
     return [wrapped] if wrapped else getattr(optimizer, "optimizers", [])
 
 
-
-
 def initial_values(optimizer):
     """What the slots of an optimizer hold before its first step.
 

@@ -202,7 +202,8 @@ class _Builder:
         """
         return type(old) is keras.layers.Bidirectional and (
             old.merge_mode in (None, "concat")
-            and self._units(old.forward_layer) != self._units(old.backward_layer)
+            and self._units(old.forward_layer)
+            != self._units(old.backward_layer)
         )
 
     def _units(self, layer):
@@ -239,7 +240,9 @@ class _Builder:
         return outputs
 
     def _block(self, old, tensors, masked):
-        inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in tensors]
+        inputs = [
+            keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in tensors
+        ]
         sequences, *states = inputs
         mask = {"mask": states.pop()} if masked else {}
         half = len(states) // 2

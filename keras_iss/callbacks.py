@@ -48,10 +48,10 @@ class ISSPruneCallback(keras.callbacks.Callback):
             `"epoch"` nor a positive integer.
 
     Example:
-
     >>> import keras, keras_iss, numpy as np
     >>> model = keras.Sequential([
-    ...     keras.Input((None, 3)), keras.layers.LSTM(8), keras.layers.Dense(1)])
+    ...     keras.Input((None, 3)), keras.layers.LSTM(8),
+    ...     keras.layers.Dense(1)])
     >>> keras_iss.ISSRegularizer(1e-3).attach(model)
     >>> model.compile("adam", "mse")
     >>> history = model.fit(
@@ -140,7 +140,6 @@ class ISSLogger(keras.callbacks.Callback):
         ImportError: if `log_dir` is given and `tensorboard` is not installed.
 
     Example:
-
     >>> import keras, keras_iss, numpy as np
     >>> model = keras.Sequential([
     ...     keras.Input((None, 3)), keras.layers.LSTM(8, name="lstm"),

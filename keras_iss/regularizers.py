@@ -1,7 +1,6 @@
 """Group Lasso over structures: the penalty that makes components removable.
 
 Example:
-
 >>> import keras, keras_iss
 >>> model = keras.Sequential([
 ...     keras.Input((None, 16)), keras.layers.LSTM(8), keras.layers.Dense(4)])
@@ -67,7 +66,6 @@ class ISSRegularizer(keras.regularizers.Regularizer):
             is neither of the two.
 
     Example:
-
     >>> import keras, keras_iss
     >>> model = keras.Sequential([
     ...     keras.Input((None, 16)), keras.layers.LSTM(8)
@@ -80,9 +78,7 @@ class ISSRegularizer(keras.regularizers.Regularizer):
     Short-Term Memory", ICLR 2018, equations 3 to 5.
     """
 
-    def __init__(
-        self, strength, include=("recurrent",), overlap="count_twice"
-    ):
+    def __init__(self, strength, include=("recurrent",), overlap="count_twice"):
         check_overlap(overlap)
         self._strength = _check_strength(strength)
         self.include = include
@@ -369,4 +365,3 @@ def _check_strength(strength):
             f"would make components grow. Received: {strength}"
         )
     return float(strength)
-

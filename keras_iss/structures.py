@@ -316,8 +316,9 @@ class Structures(collections.abc.Collection):
             least one component of any other, and more where axes have to stay
             of one size.
         """
-        stays = {one.name: _stays(one, (keep or {}).get(one.name))
-                 for one in self}
+        stays = {
+            one.name: _stays(one, (keep or {}).get(one.name)) for one in self
+        }
         joined = np.concatenate(list(stays.values()))
         self._equalize(joined)
         ends = np.cumsum([one.size for one in self])[:-1]

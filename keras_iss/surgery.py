@@ -43,7 +43,6 @@ def prune(model, threshold=None, keep=None, include=("recurrent",)):
         KeyError: if `keep` names no structure.
 
     Example:
-
     >>> import keras, keras_iss
     >>> model = keras.Sequential([
     ...     keras.Input((None, 16)),
@@ -110,7 +109,6 @@ def shrink(model, keep=None, include=("recurrent",)):
         KeyError: if `keep` names no structure.
 
     Example:
-
     >>> import keras, keras_iss
     >>> model = keras.Sequential([
     ...     keras.Input((None, 16)),

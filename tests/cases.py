@@ -32,8 +32,10 @@ def inputs_for(model, seed=0):
     rng = np.random.default_rng(seed)
 
     def data(x):
-        shape = [BATCH if n is None and i == 0 else n or TIME
-                 for i, n in enumerate(x.shape)]
+        shape = [
+            BATCH if n is None and i == 0 else n or TIME
+            for i, n in enumerate(x.shape)
+        ]
         if "int" in x.dtype:
             values = rng.integers(1, 10, shape)
             if len(shape) > 1:
@@ -125,12 +127,8 @@ for _name, _layer in {
     "bidirectional_concat_last_output": lambda: layers.Bidirectional(
         lstm(return_sequences=False)
     ),
-    "bidirectional_sum": lambda: layers.Bidirectional(
-        lstm(), merge_mode="sum"
-    ),
-    "bidirectional_mul": lambda: layers.Bidirectional(
-        lstm(), merge_mode="mul"
-    ),
+    "bidirectional_sum": lambda: layers.Bidirectional(lstm(), merge_mode="sum"),
+    "bidirectional_mul": lambda: layers.Bidirectional(lstm(), merge_mode="mul"),
     "bidirectional_ave": lambda: layers.Bidirectional(
         layers.GRU(6, return_sequences=True), merge_mode="ave"
     ),
@@ -145,9 +143,7 @@ for _name, _layer in {
     ),
     "bidirectional_with_a_backward_layer": lambda: layers.Bidirectional(
         lstm(),
-        backward_layer=layers.GRU(
-            6, return_sequences=True, go_backwards=True
-        ),
+        backward_layer=layers.GRU(6, return_sequences=True, go_backwards=True),
     ),
 }.items():
 
@@ -327,9 +323,7 @@ for _name, _layer in {
     ),
     "through_identity": lambda: layers.Identity(),
     "through_masking": lambda: layers.Masking(0.0),
-    "through_time_distributed": lambda: layers.TimeDistributed(
-        layers.Dense(4)
-    ),
+    "through_time_distributed": lambda: layers.TimeDistributed(layers.Dense(4)),
     "through_time_distributed_dropout": lambda: layers.TimeDistributed(
         layers.Dropout(0.3)
     ),
@@ -528,9 +522,9 @@ def states_of_a_bidirectional_layer():
 @case
 def states_of_a_bidirectional_layer_joined():
     x, z = sequence(), keras.Input((None, 4))
-    _, h1, c1, h2, c2 = layers.Bidirectional(
-        layers.LSTM(3, return_state=True)
-    )(x)
+    _, h1, c1, h2, c2 = layers.Bidirectional(layers.LSTM(3, return_state=True))(
+        x
+    )
     h = layers.Concatenate()([h1, h2])
     c = layers.Concatenate()([c1, c2])
     y = lstm(6)(z, initial_state=[h, c])
@@ -596,9 +590,7 @@ def nested_functional():
 def nested_sequential_called_twice():
     inner = keras.Sequential([keras.Input((None, 3)), lstm(6), layers.GRU(5)])
     x, z = sequence(), sequence()
-    return keras.Model(
-        [x, z], head(layers.Subtract()([inner(x), inner(z)]))
-    )
+    return keras.Model([x, z], head(layers.Subtract()([inner(x), inner(z)])))
 
 
 @case
@@ -608,7 +600,9 @@ def nested_with_several_inputs_and_outputs():
     inner = keras.Model([a, b], {"sum": h, "last": layers.GRU(5)(h)})
     x = sequence()
     outputs = inner([lstm(6)(x), lstm(6)(x)])
-    return keras.Model(x, [head(outputs["sum"]), layers.Dense(2)(outputs["last"])])
+    return keras.Model(
+        x, [head(outputs["sum"]), layers.Dense(2)(outputs["last"])]
+    )
 
 
 @case

@@ -180,9 +180,7 @@ def mixed(self):
                 lambda x: ops.flip(x, axis=-1),
                 lambda x: ops.cumsum(x, axis=-1),
                 lambda x: x + ops.mean(x, axis=-1, keepdims=True),
-                lambda x: ops.concatenate(
-                    [x[:, :, :1], x[:, :, 1:]], axis=-1
-                ),
+                lambda x: ops.concatenate([x[:, :, :1], x[:, :, 1:]], axis=-1),
             ]
         )
     )
@@ -258,8 +256,10 @@ def graphs(draw):
     for _ in range(draw(st.integers(1, DEPTH))):
         grower.grow()
     kinds = [("recurrent",), ("recurrent", "dense")]
-    return grower.model(), draw(st.sampled_from(kinds)), draw(
-        st.integers(0, 999)
+    return (
+        grower.model(),
+        draw(st.sampled_from(kinds)),
+        draw(st.integers(0, 999)),
     )
 
 

@@ -83,8 +83,11 @@ def test_the_gradient_is_that_of_the_formula(overlap):
     model = language_model((4, 3), vocabulary=5)
     keras_iss.ISSRegularizer(0.5, overlap=overlap).attach(model)
     rate, step = 0.01, 1e-3
-    names = ["lstm_1/lstm_cell/kernel", "lstm_1/lstm_cell/recurrent_kernel",
-             "lstm_2/lstm_cell/kernel"]
+    names = [
+        "lstm_1/lstm_cell/kernel",
+        "lstm_1/lstm_cell/recurrent_kernel",
+        "lstm_2/lstm_cell/kernel",
+    ]
     variables = [v for v in model.trainable_variables if v.path in names]
     model.compile(keras.optimizers.SGD(rate), loss=NoLoss())
     rng = np.random.default_rng(0)
@@ -97,10 +100,14 @@ def test_the_gradient_is_that_of_the_formula(overlap):
             moved = value.copy()
             moved[at] += sign * step
             variable.assign(moved)
-            slopes.append(sign * 0.5 * sum(
-                np.sqrt(squares_of_component(model, k, overlap) + 1e-8)
-                for k in range(4)
-            ))
+            slopes.append(
+                sign
+                * 0.5
+                * sum(
+                    np.sqrt(squares_of_component(model, k, overlap) + 1e-8)
+                    for k in range(4)
+                )
+            )
         variable.assign(value)
         # `lstm_2`'s own units own columns of its kernel too.
         own = 0.0
@@ -149,9 +156,9 @@ def test_the_strength_changes_during_training_without_compiling(eager):
             regularizer.strength = [1.0, 2.0, 0.0][epoch]
 
     x, y = np.zeros((4, 3), "int32"), np.zeros((4, 3, 11))
-    losses = model.fit(
-        x, y, epochs=3, verbose=0, callbacks=[Change()]
-    ).history["loss"]
+    losses = model.fit(x, y, epochs=3, verbose=0, callbacks=[Change()]).history[
+        "loss"
+    ]
     np.testing.assert_allclose(losses[1], 2 * losses[0], rtol=1e-5)
     assert losses[2] == 0 and regularizer.strength == 0.0
 
@@ -221,10 +228,9 @@ def test_the_penalty_is_computed_in_float32_under_mixed_precision():
         model = language_model((9, 8))
         keras_iss.ISSRegularizer(0.01).attach(model)
         lengths = [s.lengths().sum() for s in keras_iss.find_structures(model)]
-        assert {x.dtype for x in map(keras.ops.convert_to_tensor,
-                                     model.losses)} and all(
-            "float32" in str(x.dtype) for x in model.losses
-        )
+        assert {
+            x.dtype for x in map(keras.ops.convert_to_tensor, model.losses)
+        } and all("float32" in str(x.dtype) for x in model.losses)
         np.testing.assert_allclose(
             penalty_of(model), 0.01 * sum(lengths), rtol=1e-6
         )

@@ -19,9 +19,7 @@ TOLERANCE = 1e-5
 def make(name):
     """The model of a case with random weights, and what to include."""
     made = CASES[name]()
-    model, include = (
-        made if isinstance(made, tuple) else (made, ("recurrent",))
-    )
+    model, include = made if isinstance(made, tuple) else (made, ("recurrent",))
     randomize(model)
     return model, include
 

@@ -107,7 +107,12 @@ def test_the_table_says_it_all():
     keras_iss.prune(model, keep={"second": 2})
     lines = str(keras_iss.find_structures(model)).splitlines()
     assert lines[0].split() == [
-        "structure", "size", "alive", "weights", "consumers", "pinned",
+        "structure",
+        "size",
+        "alive",
+        "weights",
+        "consumers",
+        "pinned",
     ]
     assert lines[1].split()[:3] == ["first", "6", "6"]
     assert "`norm` (LayerNormalization) has no rule" in lines[1]

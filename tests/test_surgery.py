@@ -58,7 +58,9 @@ def test_pruning_zeroes_components_everywhere_and_nothing_else():
         mask = gone.get(variable.path, np.zeros(variable.shape, bool))
         value = np.array(variable)
         assert not value[mask].any()
-        np.testing.assert_array_equal(value[~mask], before[variable.path][~mask])
+        np.testing.assert_array_equal(
+            value[~mask], before[variable.path][~mask]
+        )
     assert any("bias" in path for path in gone)
 
 
@@ -185,9 +187,9 @@ def test_names_dtypes_regularizers_constraints_and_flags_survive():
         name="first",
         seed=3,
     )(h)
-    h = layers.GRU(
-        5, reset_after=False, dtype="mixed_bfloat16", name="second"
-    )(h)
+    h = layers.GRU(5, reset_after=False, dtype="mixed_bfloat16", name="second")(
+        h
+    )
     model = keras.Model(x, layers.Dense(2, name="out")(h), name="whole")
     model.get_layer("embed").trainable = False
     small = keras_iss.shrink(model, keep={"first": 3, "second": 2})
@@ -293,7 +295,9 @@ def test_directions_of_one_size_stay_a_wrapper():
     x = sequence()
     h = layers.Bidirectional(lstm(6, name="lstm"), name="both")(x)
     model = keras.Model(x, head(h))
-    small = keras_iss.shrink(model, keep={"forward_lstm": 2, "backward_lstm": 2})
+    small = keras_iss.shrink(
+        model, keep={"forward_lstm": 2, "backward_lstm": 2}
+    )
     assert type(small.get_layer("both")) is layers.Bidirectional
 
 
@@ -478,7 +482,9 @@ def test_a_learning_rate_that_was_changed_stays_changed():
     model = compiled(keras.optimizers.Adam(0.01))
     model.optimizer.learning_rate = 0.003
     small = keras_iss.shrink(model)
-    assert float(np.array(small.optimizer.learning_rate)) == pytest.approx(0.003)
+    assert float(np.array(small.optimizer.learning_rate)) == pytest.approx(
+        0.003
+    )
 
 
 def test_a_compiled_model_that_has_not_trained_comes_back_compiled():

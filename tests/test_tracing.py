@@ -93,9 +93,9 @@ MIXING = {
     "conv1d_over_the_units": lambda h: layers.Conv1D(
         2, 2, name="conv1d_over_the_units"
     )(layers.Permute((2, 1))(h)),
-    "lstm_over_the_units": lambda h: layers.LSTM(
-        2, name="lstm_over_the_units"
-    )(layers.Permute((2, 1))(h)),
+    "lstm_over_the_units": lambda h: layers.LSTM(2, name="lstm_over_the_units")(
+        layers.Permute((2, 1))(h)
+    ),
     "max_pooling1d": lambda h: layers.MaxPooling1D(2)(
         layers.Permute((2, 1))(h)
     ),
@@ -115,8 +115,10 @@ def test_what_mixes_or_indexes_the_units_pins_them_and_is_named(name):
     one = structure_read_by(MIXING[name])
     assert one.pinned
     named = one.pinned.replace("`", " ").split()
-    assert any(word.startswith(name.split("_of_")[0].split("_backw")[0])
-               for word in named), one.pinned
+    assert any(
+        word.startswith(name.split("_of_")[0].split("_backw")[0])
+        for word in named
+    ), one.pinned
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -325,7 +327,9 @@ def test_positions_of_components_are_in_the_order_of_the_units():
     }
     variable, axis, index = structures["lstm"].slices[-1]
     assert (variable.name, axis) == ("kernel", 0)
-    assert index.tolist() == [[k + 3 * t for t in range(TIME)] for k in range(3)]
+    assert index.tolist() == [
+        [k + 3 * t for t in range(TIME)] for k in range(3)
+    ]
 
 
 def test_finding_leaves_no_trace_on_a_subclassed_model():

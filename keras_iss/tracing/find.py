@@ -69,7 +69,6 @@ def find_structures(model, include=("recurrent",)):
             kinds in `include`, or if `include` names another kind.
 
     Example:
-
     >>> import keras, keras_iss
     >>> model = keras.Sequential([
     ...     keras.Input((None, 16)),

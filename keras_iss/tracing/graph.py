@@ -83,12 +83,11 @@ def graph_of(model):
     Raises:
         UntraceableError: if there is no graph that could be followed.
     """
-    if isinstance(model, keras.Sequential):
-        if type(model).call is keras.Sequential.call and model._functional:
-            return _graph(model._functional)
-    elif isinstance(model, keras.Function):
-        if type(model).call in (Functional.call, keras.Function.call):
-            return _graph(model)
+    call = type(model).call
+    if call is keras.Sequential.call and model._functional:
+        return _graph(model._functional)
+    if call in (Functional.call, keras.Function.call):
+        return _graph(model)
     return _symbolic_graph(model)
 
 

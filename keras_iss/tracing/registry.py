@@ -38,7 +38,6 @@ def register_rule(*classes):
         TypeError: if a class is not a Keras layer.
 
     Example:
-
     >>> import keras, keras_iss
     >>> class Scale(keras.layers.Layer):
     ...     def build(self, shape):
@@ -58,8 +57,7 @@ def register_rule(*classes):
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
             raise TypeError(
-                "`register_rule` takes Keras layer classes. "
-                f"Received: {cls!r}"
+                f"`register_rule` takes Keras layer classes. Received: {cls!r}"
             )
 
     def register(rule):
@@ -69,11 +67,15 @@ def register_rule(*classes):
     return register
 
 
-def operation_rule(*names):
-    """Registers a rule for operations of `keras.ops`, by class name."""
+def operation_rule(names):
+    """Registers a rule for operations of `keras.ops`.
+
+    Args:
+        names: String, the names of their classes, with spaces between.
+    """
 
     def register(rule):
-        _OPERATION_RULES.update(dict.fromkeys(names, rule))
+        _OPERATION_RULES.update(dict.fromkeys(names.split(), rule))
         return rule
 
     return register

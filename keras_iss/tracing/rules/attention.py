@@ -46,8 +46,7 @@ def additive_attention(
 
 def _parts(call, inputs):
     inputs = [
-        call.pin_all_but(x, _FEATURES, "attends over the units")
-        for x in inputs
+        call.pin_all_but(x, _FEATURES, "attends over the units") for x in inputs
     ]
     return inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else inputs[1]
 
@@ -98,5 +97,3 @@ def multi_head_attention(
         # Inferred from the query, which may get narrower.
         call.set_value("output_shape", query.shape[-1])
     return call.outputs()
-
-

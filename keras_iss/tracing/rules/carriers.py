@@ -2,7 +2,6 @@
 
 import keras
 
-
 from keras_iss.tracing.labels import Traced
 from keras_iss.tracing.registry import register_rule
 from keras_iss.tracing.rules.common import (
@@ -215,5 +214,3 @@ def time_distributed(call, inputs, training=None, mask=None):
         (output.shape[0], inputs.shape[1], *output.shape[1:]),
         (None, None, *output.axes[1:]),
     )
-
-

@@ -6,10 +6,10 @@ import numpy as np
 from keras_iss.tracing.labels import Axis, Traced, concatenate
 
 _ELEMENTWISE_NAMES = (
-    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish "
-    "hard_tanh leaky_relu linear log_sigmoid mish relu relu6 selu sigmoid "
-    "silu soft_shrink softplus softsign sparse_plus sparse_sigmoid "
-    "squareplus swish tanh tanh_shrink threshold"
+    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu "
+    "hard_swish hard_tanh leaky_relu linear log_sigmoid mish relu relu6 "
+    "selu sigmoid silu soft_shrink softplus softsign sparse_plus "
+    "sparse_sigmoid squareplus swish tanh tanh_shrink threshold"
 ).split()
 
 _ELEMENTWISE = [
@@ -101,9 +101,7 @@ def broadcast(call, tensors, zero=np.logical_and.reduce):
         if common is not None:
             never = np.zeros(len(common), bool)
             flags = [
-                x.axis(i).zero
-                if x in wide and x.axis(i) is not None
-                else never
+                x.axis(i).zero if x in wide and x.axis(i) is not None else never
                 for x in tensors
             ]
             common = common.with_zero(zero(flags))

@@ -79,9 +79,7 @@ def einsum_dense(call, inputs):
                 if layer.bias.shape[i] != 1
             },
         )
-    carried = {
-        i: axes.get(one) for i, one in enumerate(written) if one in read
-    }
+    carried = {i: axes.get(one) for i, one in enumerate(written) if one in read}
     sizes = layer.partial_output_shape
     for i, axis in carried.items():
         if i >= first_size and sizes[i - first_size] is not None:
@@ -150,4 +148,3 @@ def convolution(call, inputs):
     call.weight(layer._kernel, {-2: inputs.axes[channel]}, uses=positions)
     call.bias(layer.bias, {})
     return output
-

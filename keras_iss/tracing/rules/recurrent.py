@@ -108,9 +108,7 @@ def _recurrent(call, sequences, initial_state, config):
         )
         return call.outputs()
     output, after = result
-    for old, new in zip(
-        keras.tree.flatten(before), keras.tree.flatten(after)
-    ):
+    for old, new in zip(keras.tree.flatten(before), keras.tree.flatten(after)):
         call.tie(old.axis(-1), new.axis(-1))
     for variable, state in zip(
         keras.tree.flatten(layer.states or []), keras.tree.flatten(after)
@@ -169,9 +167,7 @@ def conv_lstm(call, sequences, initial_state=None, mask=None, training=None):
     spatial = state_shape[2:] if first else state_shape[1:-1]
     positions = int(np.prod([n or 1 for n in spatial]))
     call.weight(cell.kernel, {-2: features, -1: columns}, uses=positions)
-    call.weight(
-        cell.recurrent_kernel, {-2: units, -1: columns}, uses=positions
-    )
+    call.weight(cell.recurrent_kernel, {-2: units, -1: columns}, uses=positions)
     call.bias(cell.bias, {0: columns})
     pin_unless_elementwise(
         call,

@@ -1,0 +1,679 @@
+"""The whole story on real text: train, find what is not needed, cut it out.
+
+Trains a language model of two LSTMs on text that every Python ships (the
+language reference and the docstrings of the standard library, about 490,000
+tokens), first dense, then with Intrinsic Sparse Structures: under a light
+penalty while it learns, with the weakest units cut out in a few steps, and
+training going on after each. Both trainings cost the same: as the second model
+shrinks, it sees more text for the same multiply-adds.
+
+    python examples/quickstart.py            # a few minutes on two cores
+    python examples/quickstart.py --quick    # under a minute, learns little
+    python examples/quickstart.py --full     # an hour, and a better model
+
+Writes both models, a table and a picture into the folder `quickstart`.
+"""
+
+import argparse
+import ast
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import statistics
+import sysconfig
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from pydoc_data import topics
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+import keras_iss
+
+# The text.
+
+TOKEN = re.compile(r"[a-z_]+|\d+|[^\w\s]|\n\n+")
+END_OF_DOCUMENT = "<end>"
+UNKNOWN = 0
+
+# Not in every Python, or not about it.
+SKIPPED = {
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "site-packages",
+    "test",
+    "tests",
+    "turtledemo",
+}
+
+
+def documents():
+    """The texts by name: topics of the language reference, and modules."""
+    texts = {f"topic {name}": text for name, text in topics.topics.items()}
+    library = pathlib.Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(library.rglob("*.py")):
+        name = path.relative_to(library)
+        if SKIPPED.intersection(name.parts):
+            continue
+        try:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+        except (SyntaxError, UnicodeDecodeError):
+            continue
+        found = [
+            ast.get_docstring(node)
+            for node in ast.walk(tree)
+            if isinstance(
+                node,
+                ast.Module
+                | ast.ClassDef
+                | ast.FunctionDef
+                | ast.AsyncFunctionDef,
+            )
+        ]
+        text = "\n\n".join(filter(None, found))
+        if text:
+            texts[f"module {name.as_posix()}"] = text
+    return texts
+
+
+def tokenized(texts):
+    """The tokens of each text, without paragraphs that another one has.
+
+    Topics repeat each other in part: what is held out would be known.
+    """
+    seen, result = set(), []
+    for name in sorted(texts):
+        paragraphs = []
+        for paragraph in re.split(r"\n\s*\n", texts[name].lower()):
+            key = " ".join(paragraph.split())
+            if len(key) > 40 and key in seen:
+                continue
+            seen.add(key)
+            paragraphs.append(paragraph)
+        tokens = TOKEN.findall("\n\n".join(paragraphs))
+        if len(tokens) >= 20:
+            result.append([*tokens, END_OF_DOCUMENT])
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Integer tokens. Of every ten documents, one validates and one tests."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    vocabulary: int
+
+    @classmethod
+    def read(cls, vocabulary):
+        """Reads the text, keeping the most frequent words."""
+        split = {"train": [], "valid": [], "test": []}
+        for i, tokens in enumerate(tokenized(documents())):
+            part = {0: "valid", 5: "test"}.get(i % 10, "train")
+            split[part].append(tokens)
+        words = collections.Counter(
+            token for tokens in split["train"] for token in tokens
+        )
+        number = {
+            word: i + 1
+            for i, (word, _) in enumerate(words.most_common(vocabulary - 1))
+        }
+        parts = {
+            part: np.array(
+                [
+                    number.get(token, UNKNOWN)
+                    for tokens in texts
+                    for token in tokens
+                ],
+                "int32",
+            )
+            for part, texts in split.items()
+        }
+        return cls(vocabulary=vocabulary, **parts)
+
+
+def sequences(tokens, steps):
+    """Inputs and targets, each of shape `(count, steps)`."""
+    count = (len(tokens) - 1) // steps
+    return (
+        tokens[: count * steps].reshape(count, steps),
+        tokens[1 : count * steps + 1].reshape(count, steps),
+    )
+
+
+# The models.
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The size of everything.
+
+    Attributes:
+        updates: Integer, the training steps of the dense model.
+        cuts: Pairs: after which share of its training the second model loses
+            units, and which share of all units it has from then on.
+        strength: Float, of the group Lasso, until the last cut.
+        evaluated: Integer, on how many sequences models are compared; `None`
+            for all.
+        timed: Integer, how often each model's latency is measured.
+    """
+
+    vocabulary: int = 5000
+    units: int = 256
+    dropout: float = 0.3
+    batch: int = 20
+    steps: int = 35
+    learning_rate: float = 0.006
+    updates: int = 600
+    cuts: tuple = ((0.25, 0.86), (0.35, 0.76), (0.45, 0.67))
+    strength: float = 5e-5
+    evaluated: int | None = None
+    timed: int = 15
+
+    def mult_adds(self, first, second):
+        """Multiply-adds for a token with so many units in the two LSTMs."""
+        return (
+            4 * first * (self.units + first)
+            + 4 * second * (first + second)
+            + second * self.vocabulary
+        )
+
+    def segments(self):
+        """Updates between the cuts, for as many multiply-adds as dense."""
+        ends = [*(end for end, _ in self.cuts), 1.0]
+        shares = [1.0, *(share for _, share in self.cuts)]
+        lengths = np.diff([0.0, *ends])
+        cost = sum(
+            length * self.mult_adds(share * self.units, share * self.units)
+            for length, share in zip(lengths, shares)
+        )
+        total = self.updates * self.mult_adds(self.units, self.units) / cost
+        return [round(length * total) for length in lengths]
+
+
+PLANS = {
+    "default": Plan(),
+    "quick": Plan(
+        vocabulary=1000,
+        units=32,
+        batch=10,
+        updates=40,
+        evaluated=40,
+        timed=3,
+    ),
+    "full": Plan(vocabulary=10_000, units=512, updates=6000),
+}
+
+
+def language_model(plan, corpus):
+    """Embedding, two LSTMs, and the logits of the next token."""
+    tokens = keras.Input((plan.steps,), dtype="int32", name="tokens")
+    x = keras.layers.Embedding(plan.vocabulary, plan.units)(tokens)
+    x = keras.layers.Dropout(plan.dropout)(x)
+    for i in (1, 2):
+        x = keras.layers.LSTM(
+            plan.units,
+            return_sequences=True,
+            use_cudnn=False,  # Or XLA could not compile the loop.
+            name=f"lstm_{i}",
+        )(x)
+        x = keras.layers.Dropout(plan.dropout)(x)
+    logits = keras.layers.Dense(plan.vocabulary, name="logits")
+    model = keras.Model(tokens, logits(x))
+    # It need not learn how frequent each word is.
+    counts = np.bincount(corpus.train, minlength=plan.vocabulary) + 0.5
+    logits.bias.assign(np.log(counts / counts.sum()))
+    return model
+
+
+def compile_for(model, plan, updates):
+    """Compiles a model for a training of so many updates."""
+    rate = keras.optimizers.schedules.CosineDecay(
+        plan.learning_rate, updates, alpha=0.05
+    )
+    model.compile(
+        keras.optimizers.Adam(rate, global_clipnorm=1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[
+            keras.metrics.SparseCategoricalCrossentropy(
+                from_logits=True, name="crossentropy"
+            )
+        ],
+        jit_compile=True,
+    )
+
+
+class Tick(keras.callbacks.Callback):
+    """Moves a progress bar by one with every batch."""
+
+    def __init__(self, tick):
+        super().__init__()
+        self.tick = tick
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.tick()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.tick()
+
+
+class Reader:
+    """Gives shuffled training sequences, pass after pass."""
+
+    def __init__(self, corpus, plan, seed):
+        self.inputs, self.targets = sequences(corpus.train, plan.steps)
+        self.random = np.random.default_rng(seed)
+        self.order = np.zeros(0, int)
+
+    def take(self, count):
+        """The next sequences: inputs and targets."""
+        while len(self.order) < count:
+            fresh = self.random.permutation(len(self.inputs))
+            self.order = np.concatenate([self.order, fresh])
+        chosen, self.order = self.order[:count], self.order[count:]
+        return self.inputs[chosen], self.targets[chosen]
+
+
+def fit(model, reader, plan, updates, callbacks):
+    """Trains a model for some updates."""
+    inputs, targets = reader.take(updates * plan.batch)
+    model.fit(
+        inputs,
+        targets,
+        batch_size=plan.batch,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
+    )
+
+
+def train_dense(plan, corpus, seed, tick):
+    """The model as one would train it without keras-iss."""
+    keras.utils.set_random_seed(seed)
+    model = language_model(plan, corpus)
+    compile_for(model, plan, plan.updates)
+    fit(model, Reader(corpus, plan, seed), plan, plan.updates, [Tick(tick)])
+    return model
+
+
+@dataclasses.dataclass
+class History:
+    """What the picture shows of the second training.
+
+    Attributes:
+        lengths: Dict from structure to its group lengths before the first
+            cut.
+        matrices: Dict from structure to its kernels then, input over hidden.
+        left: Dict from structure to the indices of the units that stay.
+        units: Pairs of updates so far and units of each structure.
+    """
+
+    lengths: dict = dataclasses.field(default_factory=dict)
+    matrices: dict = dataclasses.field(default_factory=dict)
+    left: dict = dataclasses.field(default_factory=dict)
+    units: list = dataclasses.field(default_factory=list)
+
+
+def train_iss(plan, corpus, seed, tick):
+    """The same model, losing its weakest units while it learns."""
+    keras.utils.set_random_seed(seed)
+    model = language_model(plan, corpus)
+    regularizer = keras_iss.ISSRegularizer(plan.strength)
+    regularizer.attach(model)
+    segments = plan.segments()
+    compile_for(model, plan, sum(segments))
+    reader, history, done = Reader(corpus, plan, seed), History(), 0
+    for segment, updates in enumerate(segments):
+        fit(model, reader, plan, updates, [Tick(tick), keras_iss.ISSLogger()])
+        structures = keras_iss.find_structures(model)
+        sizes = {one.name: one.size for one in structures}
+        history.units += [(done, sizes), (done + updates, sizes)]
+        done += updates
+        if segment == len(plan.cuts):
+            break
+        if segment == 0:
+            remember(history, model, structures)
+        _, share = plan.cuts[segment]
+        keep = strongest(structures, round(share * 2 * plan.units))
+        model = keras_iss.shrink(model, keep=keep)
+        for name, kept in keep.items():
+            history.left[name] = history.left[name][kept]
+        if segment == len(plan.cuts) - 1:
+            # The last size learns without the penalty.
+            regularizer.strength = 0.0
+    return model, history
+
+
+def strongest(structures, count):
+    """The indices of the units with the longest groups, by structure.
+
+    Lengths are compared with the mean of their own layer: a deep layer's are
+    longer, for all of its units.
+    """
+    relative = {
+        one.name: one.lengths() / one.lengths().mean() for one in structures
+    }
+    limit = np.sort(np.concatenate(list(relative.values())))[-count]
+    return {
+        name: np.flatnonzero(values >= limit)
+        for name, values in relative.items()
+    }
+
+
+def remember(history, model, structures):
+    """Keeps what the picture shows of the moment before the first cut."""
+    for one in structures:
+        cell = model.get_layer(one.name).cell
+        history.lengths[one.name] = one.lengths()
+        history.matrices[one.name] = np.concatenate(
+            [np.array(cell.kernel), np.array(cell.recurrent_kernel)]
+        )
+        history.left[one.name] = np.arange(one.size)
+
+
+# What comes of it.
+
+
+def perplexity(model, tokens, plan, tick):
+    """Two to the bits that the model needs for a token, on average."""
+    inputs, targets = sequences(tokens, plan.steps)
+    count = len(inputs) if plan.evaluated is None else plan.evaluated
+    count -= count % plan.batch
+    result = model.evaluate(
+        inputs[:count],
+        targets[:count],
+        batch_size=plan.batch,
+        verbose=0,
+        return_dict=True,
+        callbacks=[Tick(tick)],
+    )
+    return float(np.exp(result["crossentropy"]))
+
+
+def latencies(models, plan, tick):
+    """Median milliseconds of `predict`, the models taking turns.
+
+    Returns:
+        Dict from model to batch size to milliseconds.
+    """
+    random = np.random.default_rng(0)
+    times = {name: {batch: [] for batch in (1, plan.batch)} for name in models}
+    for batch in (1, plan.batch):
+        tokens = random.integers(1, plan.vocabulary, (batch, plan.steps))
+        for turn in range(plan.timed + 1):
+            for name, model in models.items():
+                start = time.perf_counter()
+                model.predict(tokens, batch_size=batch, verbose=0)
+                if turn:  # The first one compiles.
+                    spent = 1000 * (time.perf_counter() - start)
+                    times[name][batch].append(spent)
+                tick()
+    return {
+        name: {batch: statistics.median(t) for batch, t in by_batch.items()}
+        for name, by_batch in times.items()
+    }
+
+
+def describe(model, path):
+    """Saves a model, and says what it is made of."""
+    model.save(path, include_optimizer=False)
+    counts = keras_iss.find_structures(model).counts()
+    return {
+        "units": [model.get_layer(f"lstm_{i}").units for i in (1, 2)],
+        "weights": counts.weights,
+        "recurrent_weights": counts.recurrent_weights,
+        "mult_adds": counts.mult_adds,
+        "file_megabytes": path.stat().st_size / 1e6,
+    }
+
+
+ROWS = (
+    ("perplexity, validation", "valid", "{:.2f}"),
+    ("perplexity, test", "test", "{:.2f}"),
+    ("units", "units", "{}"),
+    ("weights", "weights", "{:,}"),
+    ("of them recurrent", "recurrent_weights", "{:,}"),
+    ("multiply-adds per token", "mult_adds", "{:,}"),
+    ("file, MB", "file_megabytes", "{:.1f}"),
+    ("predict, 1 sequence, ms", "latency_1", "{:.1f}"),
+    ("predict, {batch} sequences, ms", "latency_batch", "{:.1f}"),
+    ("multiply-adds of training", "training_mult_adds", "{:.2e}"),
+)
+
+
+def table_of(result, plan):
+    """Dense and ISS side by side."""
+    table = Table(title=headline(result))
+    for title in ("", "dense", "ISS", "ISS / dense"):
+        table.add_column(title, justify="right" if title else "left")
+    for title, key, shown in ROWS:
+        dense, iss = result["dense"][key], result["iss"][key]
+        ratio = "" if key == "units" else f"{iss / dense:.2f}"
+        table.add_row(
+            title.format(batch=plan.batch),
+            shown.format(dense),
+            shown.format(iss),
+            ratio,
+        )
+    return table
+
+
+def headline(result):
+    """The outcome in a line."""
+    dense, iss = result["dense"], result["iss"]
+    worse = 100 * (iss["test"] / dense["test"] - 1)
+    share = 100 * iss["recurrent_weights"] / dense["recurrent_weights"]
+    return (
+        f"test perplexity {dense['test']:.1f} dense, {iss['test']:.1f} ISS "
+        f"({worse:+.1f} %) with {share:.0f} % of the recurrent weights"
+    )
+
+
+def draw(history, result, path):
+    """The picture: what was short, where it lay, and when it went."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    names = list(history.lengths)
+    figure, axes = pyplot.subplots(
+        2, 3, figsize=(15, 8), width_ratios=(1, 1.4, 1), layout="constrained"
+    )
+    figure.suptitle(headline(result))
+    for name, (lengths, matrix, _) in zip(names, axes):
+        values, left = history.lengths[name], history.left[name]
+        gone = ~np.isin(np.arange(len(values)), left)
+        bins = np.linspace(0, values.max(), 40)
+        lengths.hist(
+            [values[~gone], values[gone]],
+            bins,
+            stacked=True,
+            color=["tab:blue", "tab:red"],
+            label=[f"stay ({len(left)})", f"are cut out ({gone.sum()})"],
+        )
+        lengths.set(
+            title=f"{name}: group lengths before the first cut",
+            xlabel="group length",
+            ylabel="units",
+        )
+        lengths.legend()
+        show_matrix(matrix, history.matrices[name], gone, name)
+    updates = [at for at, _ in history.units]
+    over_time, costs = axes[0][2], axes[1][2]
+    for name in names:
+        over_time.plot(updates, [n[name] for _, n in history.units], label=name)
+    over_time.set(
+        title="units over the training", xlabel="updates", ylabel="units"
+    )
+    over_time.set_ylim(0)
+    over_time.legend()
+    shown = {
+        "test perplexity": "test",
+        "recurrent weights": "recurrent_weights",
+        "multiply-adds": "mult_adds",
+        "file size": "file_megabytes",
+        "latency": "latency_batch",
+    }
+    ratios = [
+        100 * result["iss"][key] / result["dense"][key]
+        for key in shown.values()
+    ]
+    bars = costs.barh(list(shown), ratios, color="tab:blue")
+    costs.bar_label(bars, fmt="%.0f %%", padding=2)
+    costs.axvline(100, color="black", linewidth=1)
+    costs.set(title="ISS in percent of dense", xlim=(0, 125))
+    costs.invert_yaxis()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def show_matrix(axes, matrix, gone, name):
+    """The weights of an LSTM; in red, what goes with the removed units."""
+    units = len(gone)
+    inputs = len(matrix) - units
+    shade = np.abs(matrix) / np.quantile(np.abs(matrix), 0.99)
+    image = np.repeat(1 - np.clip(shade, 0, 1)[..., None], 3, axis=2)
+    cut = np.zeros(matrix.shape, bool)
+    cut[:, np.tile(gone, 4)] = True
+    cut[inputs:][gone] = True
+    image[cut] *= (1.0, 0.55, 0.55)
+    axes.imshow(image, aspect="auto", interpolation="nearest")
+    axes.axhline(inputs, color="tab:blue", linewidth=1)
+    axes.set(
+        title=f"{name}: weights, in red what is cut out",
+        xlabel="columns: gates i, f, c, o",
+        ylabel="rows: input, then hidden",
+    )
+
+
+def run(plan, seed, folder, console):
+    """Both trainings and their comparison.
+
+    Returns:
+        Dict of everything that was measured.
+    """
+    start = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    progress = Progress(
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with progress:
+
+        def stage(name, total):
+            task = progress.add_task(name, total=total)
+            return lambda: progress.advance(task)
+
+        tick = stage("reading the text", 1)
+        corpus = Corpus.read(plan.vocabulary)
+        tick()
+        tick = stage("training, dense", plan.updates)
+        dense = train_dense(plan, corpus, seed, tick)
+        segments = plan.segments()
+        tick = stage("training, ISS", sum(segments))
+        iss, history = train_iss(plan, corpus, seed, tick)
+        models = {"dense": dense, "iss": iss}
+        result = {
+            name: describe(model, folder / f"{name}.keras")
+            for name, model in models.items()
+        }
+        tick = stage("comparing", 2 * evaluations(corpus, plan))
+        for name, model in models.items():
+            for part in ("valid", "test"):
+                tokens = getattr(corpus, part)
+                result[name][part] = perplexity(model, tokens, plan, tick)
+        tick = stage("measuring latency", 4 * (plan.timed + 1))
+        for name, times in latencies(models, plan, tick).items():
+            result[name]["latency_1"] = times[1]
+            result[name]["latency_batch"] = times[plan.batch]
+        tokens = plan.batch * plan.steps
+        sizes = [units for _, units in history.units[::2]]
+        result["dense"]["training_mult_adds"] = (
+            3 * plan.updates * tokens * result["dense"]["mult_adds"]
+        )
+        result["iss"]["training_mult_adds"] = sum(
+            3 * updates * tokens * plan.mult_adds(*units.values())
+            for updates, units in zip(segments, sizes)
+        )
+        tick = stage("drawing", 1)
+        draw(history, result, folder / "quickstart.png")
+        tick()
+    result.update(
+        seed=seed,
+        tokens={
+            part: len(getattr(corpus, part))
+            for part in ("train", "valid", "test")
+        },
+        sizes=sizes,
+        segments=segments,
+        plan=dataclasses.asdict(plan),
+        versions={
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+        },
+        seconds=time.perf_counter() - start,
+    )
+    (folder / "result.json").write_text(json.dumps(result, indent=1))
+    return result
+
+
+def evaluations(corpus, plan):
+    """How many batches it takes to compare on the held-out text."""
+    counts = [
+        (len(tokens) - 1) // plan.steps
+        for tokens in (corpus.valid, corpus.test)
+    ]
+    if plan.evaluated is not None:
+        counts = [plan.evaluated] * 2
+    return sum(count // plan.batch for count in counts)
+
+
+def main():
+    """Reads the command line and runs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="under a minute")
+    size.add_argument("--full", action="store_true", help="a better model")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=pathlib.Path, default="quickstart")
+    arguments = parser.parse_args()
+    name = (
+        "quick" if arguments.quick else "full" if arguments.full else "default"
+    )
+    console = Console()
+    plan = PLANS[name]
+    result = run(plan, arguments.seed, arguments.out, console)
+    console.print(table_of(result, plan))
+    console.print(
+        f"{result['seconds']:.0f} seconds. In {arguments.out}: dense.keras, "
+        "iss.keras, quickstart.png, result.json"
+    )
+
+
+if __name__ == "__main__":
+    main()
