@@ -9,7 +9,7 @@ import numpy as np
 from keras_iss._optimizer_state import initial_values, slots
 from keras_iss.structures import by_variable
 
-_IN_MEMORY = 64 * 2**20
+_IN_MEMORY = 16 * 2**20
 
 
 def zero_components(removals, optimizer=None):
@@ -101,6 +101,9 @@ def _restored_on_failure():
 
         def remember(variable, value):
             remembered.append((variable, store.tell(), value.shape))
+            if store.tell() + value.nbytes > _IN_MEMORY:
+                # Before it writes, or it would hold the value twice.
+                store.rollover()
             store.write(np.ascontiguousarray(value).view("uint8"))
 
         try:

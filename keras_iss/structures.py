@@ -145,14 +145,7 @@ class Structure:
         check_overlap(overlap)
         squares = np.zeros(self.size)
         for variable, parts in by_variable(self.slices):
-            value = np.square(to_numpy(variable), dtype="float32")
-            for i, part in enumerate(parts):
-                counted = value
-                if overlap == "once" and i:
-                    repeated = already_owned(part, parts[:i])
-                    counted = np.where(repeated, 0, value)
-                along = counted.sum(axis=part.other_axes, dtype="float64")
-                squares += part.per_component(along).sum(axis=1)
+            squares += _squared_lengths(variable, parts, overlap)
         return np.sqrt(squares)
 
     def removed(self):
@@ -418,6 +411,20 @@ def _stays(structure, kept):
     if not stays.any():
         stays[np.argmax(structure.lengths())] = True
     return stays
+
+
+def _squared_lengths(variable, parts, overlap):
+    """What the slices in one variable add to the squared group lengths."""
+    value = np.square(to_numpy(variable), dtype="float32")
+    total = 0.0
+    for i, part in enumerate(parts):
+        counted = value
+        if overlap == "once" and i:
+            repeated = already_owned(part, parts[:i])
+            counted = np.where(repeated, 0, value)
+        along = counted.sum(axis=part.other_axes, dtype="float64")
+        total += part.per_component(along).sum(axis=1)
+    return total
 
 
 def by_variable(slices, chosen=lambda part: part.counted):

@@ -1,0 +1,120 @@
+"""How long does surgery take, and how much memory?
+
+`find_structures`, `prune` and `shrink` take the paper's language model from
+(1500, 1500) to (373, 315).
+
+    python benchmarks/surgery.py
+"""
+
+import argparse
+import threading
+import time
+
+import numpy as np
+import psutil
+from common import compile_as_in_paper, language_model, write
+from rich.console import Console
+from rich.table import Table
+
+import keras_iss
+
+KEEP = {"lstm_1": 373, "lstm_2": 315}
+SECONDS_LIMIT = 5.0
+
+
+class PeakMemory:
+    """Watches the memory that a process holds, every millisecond."""
+
+    def __enter__(self):
+        self._process = psutil.Process()
+        self.start = self.peak = self._process.memory_info().rss
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self):
+        while not self._done.wait(0.001):
+            self.peak = max(self.peak, self._process.memory_info().rss)
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join()
+
+    @property
+    def more(self):
+        """Bytes by which it rose."""
+        return self.peak - self.start
+
+
+def paper_model(units):
+    """Compiled, and trained for nothing: what it does once is done."""
+    model = compile_as_in_paper(language_model(units, embedding=1500))
+    model.predict(np.zeros((1, 1), "int32"), verbose=0)
+    return model
+
+
+def operate(model, keep):
+    """The surgery, and the seconds of its parts."""
+    marks = [time.perf_counter()]
+    keras_iss.find_structures(model)
+    marks.append(time.perf_counter())
+    keras_iss.prune(model, keep=keep)
+    marks.append(time.perf_counter())
+    small = keras_iss.shrink(model)
+    marks.append(time.perf_counter())
+    parts = ("find_structures", "prune", "shrink")
+    return small, dict(zip(parts, np.diff(marks).tolist()))
+
+
+def size(variables):
+    """Bytes of some variables."""
+    return sum(4 * int(np.prod(v.shape)) for v in variables)
+
+
+def run():
+    """One surgery, watched."""
+    model = paper_model((1500, 1500))
+    with PeakMemory() as memory:
+        small, seconds = operate(model, KEEP)
+    assert small.count_params() == 21_824_148
+    return {
+        "seconds": sum(seconds.values()),
+        "seconds_of": seconds,
+        "memory_more": memory.more,
+        "memory_limit": size(small.variables)
+        + max(size([v]) for v in model.variables),
+    }
+
+
+def main():
+    """Measures, and says what the limits are."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--turns", type=int, default=5)
+    turns = parser.parse_args().turns
+    # What Keras and TensorFlow load when they are first used.
+    operate(paper_model((20, 20)), {"lstm_1": 5, "lstm_2": 5})
+    runs = [run() for _ in range(turns)]
+    table = Table(title="(1500, 1500) to (373, 315), 66M to 21.8M weights")
+    for title in ("", *map(str, range(1, turns + 1)), "limit"):
+        table.add_column(title, justify="right")
+    table.add_row(
+        "seconds",
+        *(f"{one['seconds']:.2f}" for one in runs),
+        f"{SECONDS_LIMIT:.2f}",
+    )
+    table.add_row(
+        "more memory, MB",
+        *(f"{one['memory_more'] / 1e6:.0f}" for one in runs),
+        f"{runs[0]['memory_limit'] / 1e6:.0f}",
+    )
+    Console().print(table)
+    print(
+        "More memory: beside the model. The limit: the smaller model and a "
+        "copy of the largest variable."
+    )
+    write("surgery", {"seconds_limit": SECONDS_LIMIT, "runs": runs})
+
+
+if __name__ == "__main__":
+    main()
