@@ -181,8 +181,8 @@ class Plan:
     batch: int = 20
     steps: int = 35
     learning_rate: float = 0.006
-    updates: int = 600
-    cuts: tuple = ((0.25, 0.86), (0.35, 0.76), (0.45, 0.67))
+    updates: int = 500
+    cuts: tuple = ((0.25, 0.86), (0.35, 0.76), (0.45, 0.66))
     strength: float = 5e-5
     evaluated: int | None = None
     timed: int = 15
@@ -231,7 +231,6 @@ def language_model(plan, corpus):
         x = keras.layers.LSTM(
             plan.units,
             return_sequences=True,
-            use_cudnn=False,  # Or XLA could not compile the loop.
             name=f"lstm_{i}",
         )(x)
         x = keras.layers.Dropout(plan.dropout)(x)
@@ -256,7 +255,6 @@ def compile_for(model, plan, updates):
                 from_logits=True, name="crossentropy"
             )
         ],
-        jit_compile=True,
     )
 
 
@@ -304,12 +302,12 @@ def fit(model, reader, plan, updates, callbacks):
     )
 
 
-def train_dense(plan, corpus, seed, tick):
+def train_dense(plan, corpus, seed, updates, tick):
     """The model as one would train it without keras-iss."""
     keras.utils.set_random_seed(seed)
     model = language_model(plan, corpus)
-    compile_for(model, plan, plan.updates)
-    fit(model, Reader(corpus, plan, seed), plan, plan.updates, [Tick(tick)])
+    compile_for(model, plan, updates)
+    fit(model, Reader(corpus, plan, seed), plan, updates, [Tick(tick)])
     return model
 
 
@@ -383,7 +381,10 @@ def remember(history, model, structures):
         cell = model.get_layer(one.name).cell
         history.lengths[one.name] = one.lengths()
         history.matrices[one.name] = np.concatenate(
-            [np.array(cell.kernel), np.array(cell.recurrent_kernel)]
+            [
+                keras.ops.convert_to_numpy(w)
+                for w in (cell.kernel, cell.recurrent_kernel)
+            ]
         )
         history.left[one.name] = np.arange(one.size)
 
@@ -433,7 +434,10 @@ def latencies(models, plan, tick):
 
 def describe(model, path):
     """Saves a model, and says what it is made of."""
-    model.save(path, include_optimizer=False)
+    # Without the optimizer's state.
+    bare = keras.Model.from_config(model.get_config())
+    bare.set_weights(model.get_weights())
+    bare.save(path)
     counts = keras_iss.find_structures(model).counts()
     return {
         "units": [model.get_layer(f"lstm_{i}").units for i in (1, 2)],
@@ -564,8 +568,16 @@ def show_matrix(axes, matrix, gone, name):
     )
 
 
-def run(plan, seed, folder, console):
+def run(plan, seed, folder, console, same_updates=False):
     """Both trainings and their comparison.
+
+    Args:
+        plan: `Plan`.
+        seed: Integer.
+        folder: `pathlib.Path`, for what is written.
+        console: `rich.console.Console`, for the progress bars.
+        same_updates: Boolean, whether the dense model gets as many updates as
+            the other, instead of as many multiply-adds.
 
     Returns:
         Dict of everything that was measured.
@@ -589,9 +601,10 @@ def run(plan, seed, folder, console):
         tick = stage("reading the text", 1)
         corpus = Corpus.read(plan.vocabulary)
         tick()
-        tick = stage("training, dense", plan.updates)
-        dense = train_dense(plan, corpus, seed, tick)
         segments = plan.segments()
+        updates = sum(segments) if same_updates else plan.updates
+        tick = stage("training, dense", updates)
+        dense = train_dense(plan, corpus, seed, updates, tick)
         tick = stage("training, ISS", sum(segments))
         iss, history = train_iss(plan, corpus, seed, tick)
         models = {"dense": dense, "iss": iss}
@@ -611,17 +624,18 @@ def run(plan, seed, folder, console):
         tokens = plan.batch * plan.steps
         sizes = [units for _, units in history.units[::2]]
         result["dense"]["training_mult_adds"] = (
-            3 * plan.updates * tokens * result["dense"]["mult_adds"]
+            3 * updates * tokens * result["dense"]["mult_adds"]
         )
         result["iss"]["training_mult_adds"] = sum(
-            3 * updates * tokens * plan.mult_adds(*units.values())
-            for updates, units in zip(segments, sizes)
+            3 * segment * tokens * plan.mult_adds(*units.values())
+            for segment, units in zip(segments, sizes)
         )
         tick = stage("drawing", 1)
         draw(history, result, folder / "quickstart.png")
         tick()
     result.update(
         seed=seed,
+        dense_updates=updates,
         tokens={
             part: len(getattr(corpus, part))
             for part in ("train", "valid", "test")
@@ -660,6 +674,12 @@ def main():
     size.add_argument("--quick", action="store_true", help="under a minute")
     size.add_argument("--full", action="store_true", help="a better model")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--same-updates",
+        action="store_true",
+        help="give the dense model as many updates as the other, so that it "
+        "costs more",
+    )
     parser.add_argument("--out", type=pathlib.Path, default="quickstart")
     arguments = parser.parse_args()
     name = (
@@ -667,7 +687,9 @@ def main():
     )
     console = Console()
     plan = PLANS[name]
-    result = run(plan, arguments.seed, arguments.out, console)
+    result = run(
+        plan, arguments.seed, arguments.out, console, arguments.same_updates
+    )
     console.print(table_of(result, plan))
     console.print(
         f"{result['seconds']:.0f} seconds. In {arguments.out}: dense.keras, "

@@ -47,16 +47,16 @@ class ISSPruneCallback(keras.callbacks.Callback):
         ValueError: if `threshold` is negative or NaN, or `every` is neither
             `"epoch"` nor a positive integer.
 
-    Example:
-    >>> import keras, keras_iss, numpy as np
-    >>> model = keras.Sequential([
-    ...     keras.Input((None, 3)), keras.layers.LSTM(8),
-    ...     keras.layers.Dense(1)])
-    >>> keras_iss.ISSRegularizer(1e-3).attach(model)
-    >>> model.compile("adam", "mse")
-    >>> history = model.fit(
-    ...     np.zeros((4, 5, 3)), np.zeros((4, 1)), verbose=0,
-    ...     callbacks=[keras_iss.ISSPruneCallback(threshold=0.01)])
+    Examples:
+        >>> import keras, keras_iss, numpy as np
+        >>> model = keras.Sequential([
+        ...     keras.Input((None, 3)), keras.layers.LSTM(8),
+        ...     keras.layers.Dense(1)])
+        >>> keras_iss.ISSRegularizer(1e-3).attach(model)
+        >>> model.compile("adam", "mse")
+        >>> history = model.fit(
+        ...     np.zeros((4, 5, 3)), np.zeros((4, 1)), verbose=0,
+        ...     callbacks=[keras_iss.ISSPruneCallback(threshold=0.01)])
 
     Source: Wen et al., ICLR 2018, section 4.1, and the paper's code.
     """
@@ -139,17 +139,17 @@ class ISSLogger(keras.callbacks.Callback):
     Raises:
         ImportError: if `log_dir` is given and `tensorboard` is not installed.
 
-    Example:
-    >>> import keras, keras_iss, numpy as np
-    >>> model = keras.Sequential([
-    ...     keras.Input((None, 3)), keras.layers.LSTM(8, name="lstm"),
-    ...     keras.layers.Dense(1)])
-    >>> model.compile("adam", "mse")
-    >>> history = model.fit(
-    ...     np.zeros((4, 5, 3)), np.zeros((4, 1)), verbose=0,
-    ...     callbacks=[keras_iss.ISSLogger()])
-    >>> history.history["lstm_alive"]
-    [8]
+    Examples:
+        >>> import keras, keras_iss, numpy as np
+        >>> model = keras.Sequential([
+        ...     keras.Input((None, 3)), keras.layers.LSTM(8, name="lstm"),
+        ...     keras.layers.Dense(1)])
+        >>> model.compile("adam", "mse")
+        >>> history = model.fit(
+        ...     np.zeros((4, 5, 3)), np.zeros((4, 1)), verbose=0,
+        ...     callbacks=[keras_iss.ISSLogger()])
+        >>> history.history["lstm_alive"]
+        [8]
     """
 
     def __init__(self, log_dir=None, include=("recurrent",)):

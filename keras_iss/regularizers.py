@@ -1,13 +1,16 @@
 """Group Lasso over structures: the penalty that makes components removable.
 
-Example:
->>> import keras, keras_iss
->>> model = keras.Sequential([
-...     keras.Input((None, 16)), keras.layers.LSTM(8), keras.layers.Dense(4)])
->>> keras_iss.ISSRegularizer(1e-4).attach(model)
->>> model.compile("adam", "mse")
->>> len(model.losses)
-1
+Examples:
+    >>> import keras, keras_iss
+    >>> model = keras.Sequential([
+    ...     keras.Input((None, 16)),
+    ...     keras.layers.LSTM(8),
+    ...     keras.layers.Dense(4),
+    ... ])
+    >>> keras_iss.ISSRegularizer(1e-4).attach(model)
+    >>> model.compile("adam", "mse")
+    >>> len(model.losses)
+    1
 """
 
 import math
@@ -65,14 +68,16 @@ class ISSRegularizer(keras.regularizers.Regularizer):
         ValueError: if `strength` is negative, NaN or infinite, or `overlap`
             is neither of the two.
 
-    Example:
-    >>> import keras, keras_iss
-    >>> model = keras.Sequential([
-    ...     keras.Input((None, 16)), keras.layers.LSTM(8)
-    ...     , keras.layers.Dense(4)])
-    >>> regularizer = keras_iss.ISSRegularizer(1e-4)
-    >>> regularizer.attach(model)
-    >>> regularizer.strength = 2e-4
+    Examples:
+        >>> import keras, keras_iss
+        >>> model = keras.Sequential([
+        ...     keras.Input((None, 16)),
+        ...     keras.layers.LSTM(8),
+        ...     keras.layers.Dense(4),
+        ... ])
+        >>> regularizer = keras_iss.ISSRegularizer(1e-4)
+        >>> regularizer.attach(model)
+        >>> regularizer.strength = 2e-4
 
     Source: Wen et al., "Learning Intrinsic Sparse Structures within Long
     Short-Term Memory", ICLR 2018, equations 3 to 5.

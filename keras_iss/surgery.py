@@ -42,16 +42,16 @@ def prune(model, threshold=None, keep=None, include=("recurrent",)):
         TypeError: if `threshold` or `keep` is of the wrong type.
         KeyError: if `keep` names no structure.
 
-    Example:
-    >>> import keras, keras_iss
-    >>> model = keras.Sequential([
-    ...     keras.Input((None, 16)),
-    ...     keras.layers.LSTM(8, name="lstm"),
-    ...     keras.layers.Dense(4),
-    ... ])
-    >>> structures = keras_iss.prune(model, keep={"lstm": 5})
-    >>> structures["lstm"].alive
-    5
+    Examples:
+        >>> import keras, keras_iss
+        >>> model = keras.Sequential([
+        ...     keras.Input((None, 16)),
+        ...     keras.layers.LSTM(8, name="lstm"),
+        ...     keras.layers.Dense(4),
+        ... ])
+        >>> structures = keras_iss.prune(model, keep={"lstm": 5})
+        >>> structures["lstm"].alive
+        5
     """
     structures = find(model, include).structures
     check_finite(structures)
@@ -108,16 +108,16 @@ def shrink(model, keep=None, include=("recurrent",)):
         TypeError: if `keep` is of the wrong type.
         KeyError: if `keep` names no structure.
 
-    Example:
-    >>> import keras, keras_iss
-    >>> model = keras.Sequential([
-    ...     keras.Input((None, 16)),
-    ...     keras.layers.LSTM(8, name="lstm"),
-    ...     keras.layers.Dense(4),
-    ... ])
-    >>> small = keras_iss.shrink(model, keep={"lstm": 5})
-    >>> small.get_layer("lstm").units
-    5
+    Examples:
+        >>> import keras, keras_iss
+        >>> model = keras.Sequential([
+        ...     keras.Input((None, 16)),
+        ...     keras.layers.LSTM(8, name="lstm"),
+        ...     keras.layers.Dense(4),
+        ... ])
+        >>> small = keras_iss.shrink(model, keep={"lstm": 5})
+        >>> small.get_layer("lstm").units
+        5
     """
     found = find(model, include)
     structures = found.structures

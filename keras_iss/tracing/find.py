@@ -68,19 +68,19 @@ def find_structures(model, include=("recurrent",)):
         ValueError: if the model is not built, if it has no layer of the
             kinds in `include`, or if `include` names another kind.
 
-    Example:
-    >>> import keras, keras_iss
-    >>> model = keras.Sequential([
-    ...     keras.Input((None, 16)),
-    ...     keras.layers.LSTM(8, name="lstm"),
-    ...     keras.layers.Dense(4, name="dense"),
-    ... ])
-    >>> structures = keras_iss.find_structures(model)
-    >>> structures["lstm"].size, structures["lstm"].consumers
-    (8, ('dense',))
-    >>> [(s.variable.name, s.axis) for s in structures["lstm"].slices]
-    [('kernel', 1), ('recurrent_kernel', 0), ('recurrent_kernel', 1), \
-('bias', 0), ('kernel', 0)]
+    Examples:
+        >>> import keras, keras_iss
+        >>> model = keras.Sequential([
+        ...     keras.Input((None, 16)),
+        ...     keras.layers.LSTM(8, name="lstm"),
+        ...     keras.layers.Dense(4, name="dense"),
+        ... ])
+        >>> structures = keras_iss.find_structures(model)
+        >>> structures["lstm"].size, structures["lstm"].consumers
+        (8, ('dense',))
+        >>> [(s.variable.name, s.axis) for s in structures["lstm"].slices]
+        [('kernel', 1), ('recurrent_kernel', 0), ('recurrent_kernel', 1), \
+    ('bias', 0), ('kernel', 0)]
 
     Source: Wen et al., "Learning Intrinsic Sparse Structures within Long
     Short-Term Memory", ICLR 2018, section 3.1.

@@ -37,22 +37,22 @@ def register_rule(*classes):
     Raises:
         TypeError: if a class is not a Keras layer.
 
-    Example:
-    >>> import keras, keras_iss
-    >>> class Scale(keras.layers.Layer):
-    ...     def build(self, shape):
-    ...         self.scale = self.add_weight(shape=(shape[-1],))
-    ...     def call(self, x):
-    ...         return x * self.scale
-    >>> @keras_iss.register_rule(Scale)
-    ... def scale(call, x):
-    ...     call.bias(call.operation.scale, {0: x.axis(-1)})
-    ...     return call.output({-1: x.axes[-1]})
-    >>> model = keras.Sequential([
-    ...     keras.Input((None, 3)), keras.layers.LSTM(8, name="lstm"),
-    ...     Scale(), keras.layers.Dense(1)])
-    >>> keras_iss.find_structures(model)["lstm"].pinned is None
-    True
+    Examples:
+        >>> import keras, keras_iss
+        >>> class Scale(keras.layers.Layer):
+        ...     def build(self, shape):
+        ...         self.scale = self.add_weight(shape=(shape[-1],))
+        ...     def call(self, x):
+        ...         return x * self.scale
+        >>> @keras_iss.register_rule(Scale)
+        ... def scale(call, x):
+        ...     call.bias(call.operation.scale, {0: x.axis(-1)})
+        ...     return call.output({-1: x.axes[-1]})
+        >>> model = keras.Sequential([
+        ...     keras.Input((None, 3)), keras.layers.LSTM(8, name="lstm"),
+        ...     Scale(), keras.layers.Dense(1)])
+        >>> keras_iss.find_structures(model)["lstm"].pinned is None
+        True
     """
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
