@@ -177,11 +177,11 @@ class Plan:
 
     vocabulary: int = 5000
     units: int = 256
-    dropout: float = 0.3
+    dropout: float = 0.1
     batch: int = 20
     steps: int = 35
     learning_rate: float = 0.006
-    updates: int = 500
+    updates: int = 400
     cuts: tuple = ((0.25, 0.86), (0.35, 0.76), (0.45, 0.66))
     strength: float = 5e-5
     evaluated: int | None = None
@@ -213,9 +213,10 @@ PLANS = {
     "quick": Plan(
         vocabulary=1000,
         units=32,
-        batch=10,
-        updates=40,
-        evaluated=40,
+        dropout=0.0,
+        learning_rate=0.02,
+        updates=200,
+        evaluated=200,
         timed=3,
     ),
     "full": Plan(vocabulary=10_000, units=512, updates=6000),
