@@ -2,6 +2,8 @@
 
 import keras
 
+_STAND_IN = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
+
 _NOT_SLOTS = ("_variables", "_trainable_variables")
 
 # Adafactor keeps sums over rows and columns: each lacks one axis.
@@ -46,14 +48,81 @@ def _inner_optimizers(optimizer):
 def initial_values(optimizer):
     """What the slots of an optimizer hold before its first step.
 
-    Not always zero: some divide by what they hold.
-
     Returns:
-        Dict from the kind of a slot to a float.
+        Dict from the kind of a slot to a float, where it is not zero, or to
+        `None` where a slot cannot start anew for some components alone:
+        Adafactor's sums over rows and columns vanish if both are small, and
+        it divides by their product.
     """
-    fresh = type(optimizer).from_config(optimizer.get_config())
-    fresh.build([keras.Variable([[0.0]], name="kernel")])
-    return {
-        kind: float(keras.ops.convert_to_numpy(slot).ravel()[0])
-        for kind, slot, _, _ in slots(fresh)
-    }
+    values = {}
+    for one in _with_inner(optimizer):
+        if hasattr(one, "initial_accumulator_value"):
+            values["_accumulators"] = one.initial_accumulator_value
+        if isinstance(one, keras.optimizers.Adafactor):
+            values.update(_r=None, _c=None, _v=None)
+    return values
+
+
+def like(optimizer):
+    """A new optimizer of the same config, not built.
+
+    Raises:
+        ValueError: if its config cannot be read or taken back.
+    """
+    every = list(_with_inner(optimizer))
+    # Schedules and functions go over as they are, and need no config: what
+    # stands in for them has one.
+    rates = [vars(one).get("_learning_rate") for one in every]
+    free = [callable(rate) and not _is_variable(rate) for rate in rates]
+    try:
+        for one, is_free in zip(every, free):
+            if is_free:
+                vars(one)["_learning_rate"] = _STAND_IN
+        new = type(optimizer).from_config(optimizer.get_config())
+    except Exception as error:
+        raise ValueError(
+            f"The optimizer `{optimizer.name}` ({type(optimizer).__name__}) "
+            f"cannot be made anew from its config: {error}. Its class needs a "
+            "`get_config` that its constructor takes back; or shrink the "
+            "model before it is compiled."
+        ) from error
+    finally:
+        for one, rate, is_free in zip(every, rates, free):
+            if is_free:
+                vars(one)["_learning_rate"] = rate
+    for one, rate, is_free in zip(_with_inner(new), rates, free):
+        if is_free:
+            vars(one)["_learning_rate"] = rate
+    return new
+
+
+def carry_exclusions(old, new, variables):
+    """Gives an optimizer what another one excludes from weight decay.
+
+    Args:
+        old: Optimizer.
+        new: The one like it.
+        variables: Dict from the `id` of an old variable to the new one.
+    """
+    for one, other in zip(_with_inner(old), _with_inner(new)):
+        known = vars(one)
+        if "_exclude_from_weight_decay" in known:
+            other._exclude_from_weight_decay = {
+                id(variables[key])
+                for key in known["_exclude_from_weight_decay"]
+                if key in variables
+            }
+            other._exclude_from_weight_decay_pattern = known[
+                "_exclude_from_weight_decay_pattern"
+            ]
+
+
+def _is_variable(value):
+    return isinstance(value, keras.Variable)
+
+
+def _with_inner(optimizer):
+    """An optimizer, and those that it wraps."""
+    yield optimizer
+    for inner in _inner_optimizers(optimizer):
+        yield from _with_inner(inner)

@@ -5,37 +5,44 @@ where the tracing rules said that an entry is the size of an axis.
 """
 
 import collections
+import tempfile
 import warnings
 
 import keras
 import numpy as np
 from keras.src.backend import set_keras_mask
 from keras.src.models.functional import functional_like_constructor
+from keras.src.saving.serialization_lib import SafeModeScope
 
-from keras_iss._optimizer_state import slots
+from keras_iss._optimizer_state import carry_exclusions, like, slots
 from keras_iss._scopes import distribution_scope, known_objects
+from keras_iss.regularizers import STRENGTH
 from keras_iss.structures import quoted
 from keras_iss.tracing.graph import found_mask
 
 
-def rebuild(found, alive):
+def rebuild(found, alive, zero):
     """Builds a model without the components that are not alive.
 
     Args:
         found: `Found` of the model.
         alive: Boolean array: which components stay, numbered as in `found`.
+        zero: Boolean array: which of them are to be zero.
 
     Returns:
-        A new model, with the weights that stay, compiled like the old one.
+        Pair of a new model, with the weights that stay, compiled like the old
+        one, and a dict from the `id` of an old variable to the new one.
     """
     old = found.trace.root
-    with distribution_scope(old), known_objects(old):
-        builder = _Builder(found, alive)
+    # What is read here was made here: a `Lambda` need not be trusted anew.
+    trusted = SafeModeScope(safe_mode=False)
+    with distribution_scope(old), known_objects(old), trusted:
+        builder = _Builder(found, alive, zero)
         new = builder.model(old)
         builder.carry_weights()
         _warn_of_losses(old, new, builder.variables)
         _compile(old, new, builder.variables, builder.cut)
-    return new
+    return new, builder.variables
 
 
 class _Builder:
@@ -45,10 +52,11 @@ class _Builder:
         variables: Dict from the `id` of an old variable to the new one.
     """
 
-    def __init__(self, found, alive):
+    def __init__(self, found, alive, zero):
         self._found = found
         self._trace = found.trace
         self._alive = alive
+        self._zero = zero
         self._made = {}
         self._pairs = []
         self.variables = {}
@@ -59,11 +67,16 @@ class _Builder:
         for child in self._trace.children:
             self._children[id(child.parent)][child.path] = child.layer
         self._kept = collections.defaultdict(dict)
+        self._silent = collections.defaultdict(dict)
         for use in self._trace.uses.values():
             stays = self._stays(use.labels)
             if not stays.all():
                 kept = np.flatnonzero(stays)
                 self._kept[id(use.variable)][use.axis] = kept
+            components = self._found.components_of(use.labels)[stays]
+            silent = (components >= 0) & zero[components]
+            if silent.any() and use.role != "statistic":
+                self._silent[id(use.variable)][use.axis] = silent
 
     def _stays(self, labels):
         components = self._found.components_of(labels)
@@ -79,12 +92,22 @@ class _Builder:
                 it is. Defaults to all of them, in order.
         """
         kept = self._kept.get(id(variable), {})
+        silent = self._silent.get(id(variable), {})
         axes = range(len(variable.shape)) if axes is None else axes
+        # JAX gives the buffers of a model away when it trains.
+        if not any(axis in kept or axis in silent for axis in axes):
+            return keras.ops.copy(value)
         for i, axis in enumerate(axes):
             if axis in kept:
                 value = keras.ops.take(value, kept[axis], axis=i)
-        # JAX gives the buffers of a model away when it trains.
-        return value if kept else keras.ops.copy(value)
+            if axis in silent:
+                shape = [1] * len(axes)
+                shape[i] = -1
+                gone = np.reshape(silent[axis], shape)
+                value = keras.ops.where(
+                    gone, keras.ops.zeros_like(value), value
+                )
+        return value
 
     # Operations.
 
@@ -121,7 +144,8 @@ class _Builder:
             config = _with(config, setting.path, value)
         for path, child in self._children[id(old)].items():
             # Only a draft: what holds it makes its own from the config.
-            draft = _Builder(self._found, self._alive).operation(child)
+            drafts = _Builder(self._found, self._alive, self._zero)
+            draft = drafts.operation(child)
             entry = keras.saving.serialize_keras_object(draft)
             config = _with(config, path, entry)
         return config
@@ -138,7 +162,19 @@ class _Builder:
         if hasattr(old, "use_cudnn"):
             # Keras does not keep it in the config.
             new.use_cudnn = old.use_cudnn
+        if any(id(variable) in self._kept for variable in old.variables):
+            _drop_initializers_of_one_shape(new)
+        self._share(old, new)
         return new
+
+    def _share(self, old, new):
+        """Lets a layer hold what others hold too, or call by itself."""
+        for name, inner in _held(old).items():
+            if id(inner) in self._made:
+                delattr(new, name)
+                setattr(new, name, self._made[id(inner)][0])
+            elif hasattr(new, name):
+                self._made[id(inner)] = (getattr(new, name), inner)
 
     # Models.
 
@@ -153,9 +189,12 @@ class _Builder:
             lambda x: self._input(x._keras_history.operation), graph.inputs
         )
         outputs = graph.run(keras.tree.flatten(inputs), self._call)
-        if isinstance(old, keras.Model):
-            return _model_like(old, inputs, outputs)
-        return keras.Function(inputs, outputs, name=old.name)
+        if not isinstance(old, keras.Model):
+            return keras.Function(inputs, outputs, name=old.name)
+        new = _model_like(old, inputs, outputs)
+        if type(new) is type(old):
+            self._assign(old, _own_variables(old), _own_variables(new))
+        return new
 
     def _sequential(self, old):
         layers = [
@@ -223,28 +262,28 @@ class _Builder:
         output loses its mask, so the model is given the mask, where there is
         one, and puts it on what it returns.
         """
-        states = list(initial_state or ())
-        mask = found_mask(sequences) if mask is None else mask
-        if not old.return_sequences:
-            mask = None
-        if mask is None:
-            tensors = [sequences, *states]
-            block = self._block(old, tensors, masked=False)
-            return block(tensors if states else sequences)
-        tensors = [sequences, *states, mask]
-        outputs = keras.tree.flatten(
-            self._block(old, tensors, masked=True)(tensors)
-        )
+        tensors = [sequences, *(initial_state or ())]
+        if mask is None and old.return_sequences:
+            mask = found_mask(sequences)
+        if mask is not None:
+            tensors.append(mask)
+        block = self._block(old, tensors, mask is not None, training)
+        outputs = block(tensors if len(tensors) > 1 else sequences)
+        if mask is None or not old.return_sequences:
+            return outputs
+        outputs = keras.tree.flatten(outputs)
         for x in outputs[: 1 if old.merge_mode else 2]:
             set_keras_mask(x, mask)
         return outputs
 
-    def _block(self, old, tensors, masked):
+    def _block(self, old, tensors, masked, training):
         inputs = [
             keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in tensors
         ]
         sequences, *states = inputs
-        mask = {"mask": states.pop()} if masked else {}
+        given = {} if training is None else {"training": training}
+        if masked:
+            given["mask"] = states.pop()
         half = len(states) // 2
         directions = []
         for layer, initial in (
@@ -252,7 +291,7 @@ class _Builder:
             (old.backward_layer, states[half:]),
         ):
             initial = {"initial_state": initial} if initial else {}
-            output = self.operation(layer)(sequences, **initial, **mask)
+            output = self.operation(layer)(sequences, **initial, **given)
             directions.append(keras.tree.flatten(output))
         (forward, *first), (backward, *second) = directions
         if old.return_sequences:
@@ -260,9 +299,9 @@ class _Builder:
         outputs = [forward, backward]
         if old.merge_mode == "concat":
             outputs = [keras.ops.concatenate(outputs, axis=-1)]
-        if masked:
+        if masked and old.return_sequences:
             outputs = [
-                _with_mask(x, mask["mask"], f"{old.name}_mask_{i}")
+                _with_mask(x, given["mask"], f"{old.name}_mask_{i}")
                 for i, x in enumerate(outputs)
             ]
         outputs += [*first, *second]
@@ -295,6 +334,7 @@ class _Builder:
             [v for v in _state(old) if id(v) not in below],
             [v for v in _state(new) if id(v) not in below],
         )
+        _carry_the_rest(old, new)
 
     def _inner(self, old, new):
         """Pairs of the layers inside two layers, where they are known."""
@@ -308,16 +348,34 @@ class _Builder:
                 for layer in layers
                 if isinstance(layer, keras.layers.Layer)
             ]
-        # PyTorch modules keep what they hold apart.
-        held = {**vars(old), **vars(old).get("_modules", {})}
-        attributes = {id(value): name for name, value in held.items()}
-        return [
-            (child, getattr(new, attributes[id(child)])) for child in children
-        ]
+        names = {id(inner): name for name, inner in _held(old).items()}
+        return [(child, getattr(new, names[id(child)])) for child in children]
 
     def _assign(self, layer, old_variables, new_variables):
-        for old, new in zip(old_variables, new_variables, strict=True):
-            if id(old) in self.variables:
+        if len(old_variables) != len(new_variables):
+            raise ValueError(
+                f"`{layer.name}` ({type(layer).__name__}) holds the variables "
+                f"{quoted(v.path for v in old_variables)}, and a new one made "
+                f"from its config {quoted(v.path for v in new_variables)}. "
+                "Is something in it quantized, given LoRA weights or held "
+                "twice? Shrink first, then change the layer."
+            )
+        by_name = {v.name: v for v in new_variables}
+        if by_name.keys() == {v.name for v in old_variables} and (
+            len(by_name) == len(new_variables)
+        ):
+            # A quantized layer makes them in another order.
+            new_variables = [by_name[v.name] for v in old_variables]
+        for old, new in zip(old_variables, new_variables):
+            known = self.variables.get(id(old))
+            if known is not None:
+                if known is not new:
+                    raise ValueError(
+                        f"`{layer.name}` ({type(layer).__name__}) shares the "
+                        f"variable `{old.path}` with another layer in a way "
+                        "that keras-iss cannot make anew. Share the whole "
+                        "layer instead, by calling it twice."
+                    )
                 continue
             value = self.cut(old.value, old)
             if tuple(value.shape) != tuple(new.shape):
@@ -331,10 +389,51 @@ class _Builder:
             self.variables[id(old)] = new
 
 
+def _own_variables(model):
+    """The variables of a model that belong to none of its layers."""
+    return [*model._trainable_variables, *model._non_trainable_variables]
+
+
+def _held(layer):
+    """Dict from the name of an attribute to the layer that it is."""
+    # PyTorch modules keep what they hold apart.
+    held = {**vars(layer), **vars(layer).get("_modules", {})}
+    return {
+        name: value
+        for name, value in held.items()
+        if isinstance(value, keras.layers.Layer)
+    }
+
+
+def _drop_initializers_of_one_shape(layer):
+    """Puts zeros in place of initializers that only make the old shape."""
+    for one in layer._flatten_layers():
+        for name, value in list(vars(one).items()):
+            if not name.endswith("_initializer") or value is None:
+                continue
+            constant = isinstance(value, keras.initializers.Constant)
+            own = not type(value).__module__.startswith("keras.")
+            if own or (constant and np.ndim(value.value)):
+                setattr(one, name, keras.initializers.Zeros())
+
+
+def _carry_the_rest(old, new):
+    """What a layer keeps beside its variables and its config."""
+    if hasattr(old, "lora_alpha"):
+        new.lora_alpha = old.lora_alpha
+    if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            old.save_assets(folder)
+            new.load_assets(folder)
+    if hasattr(new, "finalize_state"):
+        new.finalize_state()
+
+
 def _state(layer):
     """Everything a layer keeps: variables, and the states of an RNN."""
     states = keras.tree.flatten(getattr(layer, "states", None) or [])
-    return [*layer.variables, *states]
+    variables = [v for v in layer.variables if v.name != STRENGTH]
+    return [*variables, *states]
 
 
 def _unbuilt(config):
@@ -431,29 +530,53 @@ def _compile(old, new, variables, cut):
     """Compiles the new model like the old one, with its optimizer's state."""
     if not old.compiled:
         return
-    if type(new).compile is not keras.Model.compile:
-        new.compile_from_config(old.get_compile_config())
-        return
-    arguments = dict(old._compile_config.config)
-    # As it is, not as it was given: it may have been wrapped to scale losses.
-    arguments["optimizer"] = _like(old.optimizer)
-    for key in ("metrics", "weighted_metrics"):
-        arguments[key] = keras.tree.map_structure(_like, arguments[key])
-    new.compile(**arguments, auto_scale_loss=False)
-    if old.optimizer is not None and old.optimizer.built:
-        _carry_optimizer(new, old.optimizer, new.optimizer, variables, cut)
+    if type(new).compile is keras.Model.compile:
+        arguments = dict(old._compile_config.config)
+        # As it is, not as it was given: it may be wrapped to scale losses.
+        arguments["optimizer"] = like(old.optimizer) if old.optimizer else None
+        for key in ("metrics", "weighted_metrics"):
+            arguments[key] = keras.tree.map_structure(
+                _metric_like, arguments[key]
+            )
+        new.compile(**arguments, auto_scale_loss=False)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # It speaks of loading.
+            new.compile_from_config(old.get_compile_config())
+    if not new.compiled:
+        warnings.warn(
+            f"`{old.name}` has a `compile` of its own, and no "
+            "`compile_from_config`: compile the smaller model yourself.",
+            stacklevel=4,
+        )
+    elif old.optimizer is not None:
+        carry_exclusions(old.optimizer, new.optimizer, variables)
+        if old.optimizer.built:
+            _carry_optimizer(new, old.optimizer, new.optimizer, variables, cut)
 
 
-def _like(value):
-    """A new metric or optimizer from its config; anything else as it is."""
-    if isinstance(value, (keras.metrics.Metric, keras.optimizers.Optimizer)):
+def _metric_like(value):
+    """A new metric from its config; anything else as it is."""
+    if not isinstance(value, keras.metrics.Metric):
+        return value
+    try:
         return type(value).from_config(value.get_config())
-    return value
+    except Exception as error:
+        raise ValueError(
+            f"The metric `{value.name}` ({type(value).__name__}) cannot be "
+            f"made anew from its config: {error}. Its class needs a "
+            "`get_config` that its constructor takes back; or shrink the "
+            "model before it is compiled."
+        ) from error
 
 
 def _carry_optimizer(model, old, new, variables, cut):
     """Gives a new optimizer what the old one keeps for each weight."""
-    weights = [variables[id(weight)] for weight in old._trainable_variables]
+    weights = [
+        variables[id(weight)]
+        for weight in old._trainable_variables
+        if id(weight) in variables
+    ]
     if {id(v) for v in weights} == {id(v) for v in model.trainable_variables}:
         # In another order, maybe, which is the one that JAX goes by.
         weights = model.trainable_variables
@@ -461,6 +584,7 @@ def _carry_optimizer(model, old, new, variables, cut):
     kept = {
         (kind, id(variables[id(weight)])): cut(slot.value, weight, axes)
         for kind, slot, weight, axes in slots(old)
+        if id(weight) in variables
     }
     lost, carried = [], set()
     for kind, slot, weight, _ in slots(new):

@@ -37,7 +37,9 @@ def zero_components(removals, optimizer=None):
                     for i, axis in enumerate(axes)
                     if axis in along
                 }
-                targets.append((slot, kept, initial.get(kind, 0.0)))
+                value = initial.get(kind, 0.0)
+                if value is not None:
+                    targets.append((slot, kept, value))
     with _restored_on_failure() as backup:
         for variable, axes, new in targets:
             value = _writable(variable)

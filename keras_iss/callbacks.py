@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from keras_iss._zeroing import zero_components, zero_elements
-from keras_iss.structures import check_finite
+from keras_iss.structures import check_finite, is_finite
 from keras_iss.surgery import below, check_threshold
 from keras_iss.tracing.find import find_structures
 
@@ -34,8 +34,8 @@ class ISSPruneCallback(keras.callbacks.Callback):
             it are pruned, as by `prune`. A structure keeps its longest one.
         every: `"epoch"` (default), or an integer `n` for every `n` epochs.
         freeze: Boolean, defaults to `False`. If `True`, a component that was
-            removed once is set to zero again at the end of every epoch and
-            of training, whatever moved it.
+            removed once, also before the training, is set to zero again at
+            the end of every epoch and of training, whatever moved it.
         elementwise: Boolean, defaults to `False`. If `True`, compares single
             weights with the threshold instead of components, as the code of
             the paper does (with a threshold of 0.0001): a component is removed
@@ -80,9 +80,14 @@ class ISSPruneCallback(keras.callbacks.Callback):
         self._frozen = {}
 
     def on_train_begin(self, logs=None):
-        self._structures = find_structures(self.model, self.include)
+        self._structures = _structures_if_built(self.model, self.include)
+        self._frozen = {}
+        if self.freeze and self._structures is not None:
+            self._freeze()
 
     def on_epoch_end(self, epoch, logs=None):
+        if self._structures is None:
+            self._structures = find_structures(self.model, self.include)
         if (epoch + 1) % self._period == 0:
             self._prune()
         elif self.freeze:
@@ -93,7 +98,10 @@ class ISSPruneCallback(keras.callbacks.Callback):
             self._zero_frozen()
 
     def _prune(self):
+        if self.model.stop_training and not is_finite(self._structures):
+            return  # Something else has seen it, and ends the training.
         check_finite(self._structures)
+        self._zero_frozen()
         if self.elementwise:
             zero_elements(self._structures.free, self.threshold)
         else:
@@ -102,10 +110,13 @@ class ISSPruneCallback(keras.callbacks.Callback):
                 for one in self._structures.free
             )
         if self.freeze:
-            for one in self._structures.free:
-                frozen = self._frozen.get(one.name, np.zeros(one.size, bool))
-                self._frozen[one.name] = frozen | one.removed()
+            self._freeze()
             self._zero_frozen()
+
+    def _freeze(self):
+        for one in self._structures.free:
+            frozen = self._frozen.get(one.name, np.zeros(one.size, bool))
+            self._frozen[one.name] = frozen | one.removed()
 
     def _zero_frozen(self):
         self._zero(
@@ -114,7 +125,8 @@ class ISSPruneCallback(keras.callbacks.Callback):
         )
 
     def _zero(self, removals):
-        zero_components(list(removals), self.model.optimizer)
+        optimizer = getattr(self.model, "optimizer", None)
+        zero_components(list(removals), optimizer)
 
 
 class ISSLogger(keras.callbacks.Callback):
@@ -160,9 +172,11 @@ class ISSLogger(keras.callbacks.Callback):
         self._histograms = None if log_dir is None else _Histograms(log_dir)
 
     def on_train_begin(self, logs=None):
-        self._structures = find_structures(self.model, self.include)
+        self._structures = _structures_if_built(self.model, self.include)
 
     def on_epoch_end(self, epoch, logs=None):
+        if self._structures is None:
+            self._structures = find_structures(self.model, self.include)
         logs = {} if logs is None else logs
         alive = {one.name: one.alive for one in self._structures}
         left = self._structures.counts(shrunk=True)
@@ -177,10 +191,15 @@ class ISSLogger(keras.callbacks.Callback):
                 self._histograms.write(
                     f"{one.name}/group_lengths", one.lengths(), epoch
                 )
-
-    def on_train_end(self, logs=None):
-        if self._histograms is not None:
             self._histograms.flush()
+
+
+def _structures_if_built(model, include):
+    """The structures of a model, or `None` if its first step builds it."""
+    layers = model._flatten_layers()
+    if not all(layer.built for layer in layers):
+        return None
+    return find_structures(model, include)
 
 
 class _Histograms:

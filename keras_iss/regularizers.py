@@ -29,6 +29,9 @@ from keras_iss.structures import (
 )
 from keras_iss.tracing.find import find_structures
 
+STRENGTH = "iss_strength"
+"""The name of the variable that holds a strength."""
+
 EPSILON = 1e-8
 """Added under the root, as in the paper's code: the root of 0 has no slope."""
 
@@ -110,6 +113,10 @@ class ISSRegularizer(keras.regularizers.Regularizer):
         `regularizer`; a layer that is frozen takes its own out of the loss.
         It is not saved with the model, so a file loads without keras-iss.
 
+        Attach to the model that is trained: another one that shares the
+        layers has the penalty too, but its training step, if compiled
+        already, is not made anew.
+
         Args:
             model: A built `keras.Model`.
 
@@ -133,25 +140,31 @@ class ISSRegularizer(keras.regularizers.Regularizer):
                 f"component. All are pinned: {reasons}."
             )
         check_finite(structures)
-        hosts = _hosts(structures.free)
+        self._put_on(model, structures.free)
+
+    def _put_on(self, model, structures):
+        hosts = _hosts(structures)
         with distribution_scope(model):
             attachment = _Attachment(self, model)
-        terms = [
-            _GroupLasso(attachment, structure, self.overlap, host.regularizer)
+        owners = _owners(model)
+        attachment.terms += [
+            _GroupLasso(
+                attachment, structure, self.overlap, host, owners[id(host)]
+            )
             for structure, host in hosts
         ]
-        model._seed_generators.append(attachment)
-        self._attachments.add(attachment)
-        for term, (_, host) in zip(terms, hosts):
-            host.regularizer = term
+        attachment.put_on()
         try:
             _remake_steps(model)
         except BaseException:
-            self._take_off(model)
+            attachment.take_off()
             raise
 
     def detach(self, model):
         """Takes the penalty off `model.losses`.
+
+        All of what one call of `attach` put on, also where another model
+        shares only some of the layers.
 
         Args:
             model: The model it was attached to.
@@ -163,15 +176,17 @@ class ISSRegularizer(keras.regularizers.Regularizer):
             raise ValueError(
                 f"This `ISSRegularizer` is not attached to `{model.name}`."
             )
-        self._take_off(model)
-        _remake_steps(model)
+        models = [model]
+        for attachment, _ in _terms(model):
+            if attachment.owner is self:
+                attachment.take_off()
+                models.append(attachment.model())
+        for one in {id(m): m for m in models if m is not None}.values():
+            _remake_steps(one)
 
-    def _take_off(self, model):
-        for variable in model.variables:
-            term = variable.regularizer
-            if isinstance(term, _GroupLasso) and term.owner is self:
-                variable.regularizer = term.other
-                term.attachment.remove()
+    def __reduce__(self):
+        # A copy is attached to nothing.
+        return type(self).from_config, (self.get_config(),)
 
     def __call__(self, x):
         raise TypeError(
@@ -194,44 +209,115 @@ class ISSRegularizer(keras.regularizers.Regularizer):
 
 def attached_regularizers(model):
     """List of the `ISSRegularizer`s that are attached to a model."""
-    found = []
+    found = {id(one.owner): one.owner for one, _ in _terms(model)}
+    return list(found.values())
+
+
+def carry_penalties(old, new, variables):
+    """Attaches the regularizers of a model to a smaller one.
+
+    Each to the structures that it had there: it may have been attached to a
+    model inside this one.
+
+    Args:
+        old: The model.
+        new: The smaller one.
+        variables: Dict from the `id` of an old variable to the new one.
+    """
+
+    def places(structure, new_of=lambda variable: variable):
+        return {
+            (id(new_of(part.variable)), part.axis) for part in structure.slices
+        }
+
+    for attachment, terms in _terms(old):
+        owner = attachment.owner
+        wanted = [
+            places(term.structure, lambda v: variables.get(id(v)))
+            for term in terms
+        ]
+        chosen = [
+            one
+            for one in find_structures(new, owner.include).free
+            if any(places(one) >= had for had in wanted)
+        ]
+        if chosen:
+            owner._put_on(new, chosen)
+
+
+def _terms(model):
+    """Pairs of an `_Attachment` and those of its terms that a model has."""
+    found = {}
     for variable in model.variables:
         term = variable.regularizer
-        if isinstance(term, _GroupLasso) and term.owner not in found:
-            found.append(term.owner)
-    return found
+        if isinstance(term, _GroupLasso):
+            key = id(term.attachment)
+            found.setdefault(key, (term.attachment, []))[1].append(term)
+    return list(found.values())
 
 
 class _Attachment:
-    """What holds the strength of a penalty, among a model's own variables.
+    """What one call of `attach` adds to a model: terms, and their strength.
 
-    A compiled step of JAX only sees changes of variables that the model
-    knows. It stands among the model's seed generators, whose state every
-    backend hands to the step, and which are not saved.
+    A compiled step of JAX only sees changes of variables that its model
+    knows. The strength stands among the seed generators of the layers that
+    hold the terms: their state goes into the steps of every model with such
+    a layer, on every backend, and is not saved.
+
+    Attributes:
+        owner: The `ISSRegularizer`.
+        model: Weak reference to the model it was attached to.
+        terms: List of `_GroupLasso`.
+        state: `keras.Variable`, the strength.
     """
 
     def __init__(self, owner, model):
         self.owner = owner
-        self._model = weakref.ref(model)
+        self.model = weakref.ref(model)
+        self.terms = []
         self.state = keras.Variable(
             owner.strength,
             dtype="float32",
             trainable=False,
-            name="iss_strength",
+            name=STRENGTH,
         )
 
     def assign(self, strength):
         """Sets the strength, also in the middle of an epoch."""
-        model = self._model()
+        model = self.model()
         if not getattr(model, "_jax_state_synced", True):
             model.jax_state_sync()
+        if keras.backend.backend() == "jax" and self.state._value is None:
+            raise RuntimeError(
+                "The strength cannot be changed in the middle of an epoch of "
+                "a model that only shares layers with the one that the "
+                "`ISSRegularizer` is attached to: the compiled step of JAX "
+                "holds it. Change it between epochs."
+            )
         self.state.assign(strength)
 
-    def remove(self):
-        """Takes the strength from the model. Twice does no harm."""
-        generators = self._model()._seed_generators
-        generators[:] = [one for one in generators if one is not self]
+    def put_on(self):
+        """Makes the terms the regularizers of their hosts."""
+        for layer in self._layers():
+            layer._seed_generators.append(self)
+        for term in self.terms:
+            term.host.regularizer = term
+        self.owner._attachments.add(self)
+
+    def take_off(self):
+        """Takes everything off again. Twice does no harm."""
+        for term in self.terms:
+            if term.host.regularizer is term:
+                term.host.regularizer = term.other
+        for layer in self._layers():
+            layer._seed_generators[:] = [
+                one for one in layer._seed_generators if one is not self
+            ]
         self.owner._attachments.discard(self)
+
+    def _layers(self):
+        """The layers that own the hosts."""
+        return {id(one.layer): one.layer for one in self.terms}.values()
 
 
 class _GroupLasso(keras.regularizers.Regularizer):
@@ -241,13 +327,16 @@ class _GroupLasso(keras.regularizers.Regularizer):
         attachment: `_Attachment`, which holds the strength.
         structure: `Structure`.
         overlap: `"count_twice"` or `"once"`.
-        other: The regularizer that the host has of its own, or `None`.
+        host: The variable that is to hold it.
+        layer: The layer that owns the host.
     """
 
-    def __init__(self, attachment, structure, overlap, other):
+    def __init__(self, attachment, structure, overlap, host, layer):
         self.attachment = attachment
         self.structure = structure
-        self.other = other
+        self.host = host
+        self.layer = layer
+        self.other = host.regularizer
         self._variables, parts = zip(*by_variable(structure.slices))
         self._sum_of_lengths = _sum_of_lengths(parts, overlap)
 
@@ -260,7 +349,9 @@ class _GroupLasso(keras.regularizers.Regularizer):
         # written out.
         values = [keras.ops.reshape(v, v.shape) for v in self._variables]
         penalty = self.attachment.state * self._sum_of_lengths(*values)
-        return penalty if self.other is None else penalty + self.other(x)
+        if self.other is None:
+            return penalty
+        return penalty + keras.ops.cast(self.other(x), penalty.dtype)
 
 
 def _sum_of_lengths(parts, overlap):
@@ -335,6 +426,18 @@ def _sum_of_lengths(parts, overlap):
         return ops.sum(lengths), gradient
 
     return sum_of_lengths
+
+
+def _owners(model):
+    """Dict from the `id` of a variable to the layer that owns it."""
+    return {
+        id(variable): layer
+        for layer in model._flatten_layers()
+        for variable in (
+            *layer._trainable_variables,
+            *layer._non_trainable_variables,
+        )
+    }
 
 
 def _hosts(structures):

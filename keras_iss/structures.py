@@ -258,6 +258,7 @@ class Structures(collections.abc.Collection):
                 f"`{key}` fits several structures: "
                 f"{quoted(one.name for one in found)}. Give a full name."
             )
+        key = key.name if isinstance(key, Structure) else key
         near = difflib.get_close_matches(str(key), self.keys(), n=1)
         hint = f" Did you mean `{near[0]}`?" if near else ""
         raise UnknownStructureError(
@@ -267,7 +268,7 @@ class Structures(collections.abc.Collection):
 
     def _find(self, key):
         if isinstance(key, Structure):
-            return [one for one in self if one is key]
+            key = key.name
         if key in self._by_name:
             return [self._by_name[key]]
         ending = f"/{key}"
@@ -462,6 +463,15 @@ def check_finite(structures):
                 "infinite values, so that group lengths mean nothing. Load "
                 "weights from before the training diverged."
             )
+
+
+def is_finite(structures):
+    """Whether no weight of a structure is NaN or infinite."""
+    try:
+        check_finite(structures)
+    except ValueError:
+        return False
+    return True
 
 
 def check_overlap(overlap):

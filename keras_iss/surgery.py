@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_iss._rebuilding import rebuild
 from keras_iss._zeroing import zero_components
-from keras_iss.regularizers import attached_regularizers
+from keras_iss.regularizers import carry_penalties
 from keras_iss.structures import check_finite, quoted
 from keras_iss.tracing.find import find
 
@@ -124,9 +124,20 @@ def shrink(model, keep=None, include=("recurrent",)):
     check_finite(structures)
     kept = None if keep is None else resolve_keep(structures, keep)
     stays = structures.staying(kept)
-    new = rebuild(found, np.concatenate(list(stays.values())))
-    for regularizer in attached_regularizers(model):
-        regularizer.attach(new)
+    alive = np.concatenate(list(stays.values()))
+    # What was not to be kept, and stays for its size only.
+    zero = np.zeros(len(alive), bool)
+    if kept is not None:
+        zero = np.concatenate(
+            [
+                stays[one.name] & ~np.isin(np.arange(one.size), kept[one.name])
+                if one.name in kept
+                else np.zeros(one.size, bool)
+                for one in structures
+            ]
+        )
+    new, variables = rebuild(found, alive, zero)
+    carry_penalties(model, new, variables)
     return new
 
 
@@ -191,6 +202,8 @@ def resolve_keep(structures, keep):
 
 def _resolve(structure, wanted):
     name, size = structure.name, structure.size
+    if getattr(wanted, "shape", None) == ():
+        wanted = np.asarray(wanted).item()
     if structure.pinned:
         raise ValueError(
             f"`{name}` is pinned and must keep its size: {structure.pinned}."

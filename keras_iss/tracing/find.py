@@ -10,6 +10,8 @@ from keras_iss.tracing import rules as rules
 from keras_iss.tracing.labels import FIXED
 from keras_iss.tracing.trace import KINDS, Trace
 
+_PREPROCESSING = "keras.src.layers.preprocessing."
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Found:
@@ -92,6 +94,9 @@ def find(model, include=("recurrent",)):
     """Like `find_structures`, with what surgery needs."""
     include = _check_include(include)
     _check_built(model)
+    if not getattr(model, "_jax_state_synced", True):
+        # In the middle of an epoch its weights are in the compiled step.
+        model.jax_state_sync()
     trace = Trace(model, include)
     trace.run()
     if not trace.makers:
@@ -104,6 +109,11 @@ def find(model, include=("recurrent",)):
 
 
 def _check_include(include):
+    if not isinstance(include, (str, list, tuple, set, frozenset)):
+        raise ValueError(
+            f"`include` takes a tuple of {quoted(KINDS)}. Received: "
+            f"include={include!r}"
+        )
     include = (include,) if isinstance(include, str) else tuple(include)
     unknown = [kind for kind in include if kind not in KINDS]
     if unknown or not include:
@@ -121,7 +131,9 @@ def _check_built(model):
             f"{model!r} (of type {type(model).__name__})"
         )
     for layer in [model, *model._flatten_layers(include_self=False)]:
-        if not layer.built:
+        # What a layer of preprocessing holds is never built by itself.
+        own = not type(layer).__module__.startswith(_PREPROCESSING)
+        if own and not layer.built:
             raise ValueError(
                 f"`{layer.name}` has not been built: call the model on data, "
                 "or give it an `Input`, before `find_structures`."

@@ -217,9 +217,13 @@ def _unconnected(model):
         for connections in (layer._inbound_nodes, layer._outbound_nodes)
     ]
     lengths = list(map(len, connections))
+    losses = [(layer, list(layer._losses)) for layer in layers]
     try:
         yield
     finally:
+        for layer, known in losses:
+            layer._losses[:] = known
+            layer._loss_ids = {id(loss) for loss in known}
         for calls, length in zip(connections, lengths):
             del calls[length:]
 

@@ -41,6 +41,10 @@ class Axis:
         """The same labels with other zero flags (an array or one value)."""
         return Axis(self.labels, np.broadcast_to(zero, self.labels.shape))
 
+    def where(self, chosen):
+        """Only the labels that are chosen by a boolean array."""
+        return Axis(self.labels[chosen], self.zero[chosen])
+
     def repeat(self, times):
         """Every label `times` times, as for the gates of a kernel."""
         return Axis(np.tile(self.labels, times), np.tile(self.zero, times))

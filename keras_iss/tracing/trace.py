@@ -79,6 +79,7 @@ class Trace:
         self.settings = []
         self.children = []
         self.equal_sizes = []
+        self.sizes = {}
         self._units = {}
         self._graphs = {}
         self._called = set()
@@ -135,6 +136,10 @@ class Trace:
         for constant in keras.tree.flatten((args, kwargs)):
             if isinstance(constant, keras.Variable):
                 self.fix(constant, f"{call.title} reads a variable directly")
+        if isinstance(operation, keras.layers.Layer):
+            args, kwargs = keras.tree.map_structure(
+                _constant_traced, (args, kwargs)
+            )
         call.args, call.kwargs = args, kwargs
         rule = rule_for(operation)
         if getattr(operation, "quantization_mode", None) is not None:
@@ -526,7 +531,12 @@ class Call:
             key: String or tuple, a path into the layer's config.
             axis: `Axis` or `None`, which says nothing.
         """
-        if axis is not None and axis.labelled:
+        if axis is None:
+            return
+        operation, path = self._config.locate(key)
+        known = self._trace.sizes.setdefault((id(operation), path), axis)
+        self.tie(known, axis, where="is called on an axis that must stay, too")
+        if axis.labelled:
             self._add_setting(key, labels=axis.labels)
 
     def set_value(self, key, value):
@@ -661,6 +671,15 @@ def _may_make_mask(layer):
         return layer.mask_zero
     own = type(layer).__module__.startswith("keras.")
     return isinstance(layer, keras.layers.Masking) or not own
+
+
+def _constant_traced(value):
+    """A constant tensor that a layer is called on, as one to stay."""
+    if isinstance(value, (keras.Variable, np.ndarray)) or (
+        not isinstance(value, keras.KerasTensor) and keras.ops.is_tensor(value)
+    ):
+        return Traced.of(tuple(value.shape))
+    return value
 
 
 def _ranks(tensors):

@@ -28,7 +28,7 @@ def dropout(call, inputs, training=None):
     noise_shape = call.operation.noise_shape or ()
     for i, size in enumerate(noise_shape):
         if size not in (None, 1):
-            call.set_size(("noise_shape", i), inputs.axes[i])
+            call.set_size(("noise_shape", i), inputs.axis(i))
     return inputs
 
 
@@ -163,7 +163,7 @@ def over_time(call, inputs):
 
 @register_rule(keras.layers.RepeatVector)
 def repeat_vector(call, inputs):
-    return call.output({2: inputs.axes[1]})
+    return call.output({0: inputs.axes[0], 2: inputs.axes[1]})
 
 
 @register_rule(keras.layers.Permute)

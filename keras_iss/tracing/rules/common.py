@@ -32,8 +32,8 @@ def value_at_zero(function):
     if function is None:
         return 0.0
     try:
-        value = function(keras.ops.zeros((1,)))
-        return float(keras.ops.convert_to_numpy(value)[0])
+        value = keras.ops.convert_to_numpy(function(keras.ops.zeros((1,))))
+        return float(value[0]) if value.shape == (1,) else None
     except Exception:
         return None
 
@@ -125,7 +125,8 @@ def contraction(call, terms, tensors, kept):
     for letters, tensor in zip(terms, tensors):
         if len(set(letters)) < len(letters):
             call.pin(tensor, "takes a diagonal")
-            continue
+            # What it meets on its way keeps its size.
+            tensor = Traced.of(tensor.shape)
         for i, letter in enumerate(letters):
             found.setdefault(letter, []).append((tensor, i))
     axes = {}
@@ -139,7 +140,8 @@ def contraction(call, terms, tensors, kept):
         if letter in kept:
             common = call.tie(*(x.axis(i) for x, i in wide))
             if common is not None:
-                zero = np.any([x.axis(i).zero for x, i in wide], axis=0)
+                known = [x.axis(i) for x, i in wide]
+                zero = np.any([x.zero for x in known if x is not None], axis=0)
                 axes[kept.index(letter)] = common.with_zero(zero)
         elif len(tensors) == 1:
             call.pin([x.axes[i] for x, i in wide], "sums over the units")
@@ -199,10 +201,10 @@ def reshaped(call, tensor, shape, size_key=None):
             np.broadcast_to(axis.labels.reshape(around), sizes).ravel(),
             np.broadcast_to(axis.zero.reshape(around), sizes).ravel(),
         )
-    for j, axis in axes.items():
+    for j, size in enumerate(shape):
         key = size_key(j) if size_key else None
-        if key is not None:
-            call.set_size(key, axis)
+        if key is not None and size is not None:
+            call.set_size(key, axes.get(j) or Axis.fixed(size))
     return Traced.of(shape, axes)
 
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_iss.tracing.labels import Axis
 from keras_iss.tracing.registry import register_rule
 from keras_iss.tracing.rules.common import (
     is_elementwise,
@@ -82,8 +83,10 @@ def einsum_dense(call, inputs):
     carried = {i: axes.get(one) for i, one in enumerate(written) if one in read}
     sizes = layer.partial_output_shape
     for i, axis in carried.items():
-        if i >= first_size and sizes[i - first_size] is not None:
-            call.set_size(("output_shape", i - first_size), axis)
+        place = i - first_size
+        if 0 <= place < len(sizes) and sizes[place] is not None:
+            size = Axis.fixed(sizes[place]) if axis is None else axis
+            call.set_size(("output_shape", place), size)
     result = _after_bias(layer, carried)
     if last not in read:
         result[len(written) - 1] = axes.get(last)

@@ -14,6 +14,12 @@ from keras_iss.tracing.rules.common import (
     through,
 )
 
+# They are not finite everywhere.
+_PARTIAL = (
+    "Arccos Arccosh Arcsin Arctanh Log Log10 Log1p Log2 Reciprocal Rsqrt "
+    "Sqrt Tan"
+).split()
+
 _ALL_ZERO = np.logical_and.reduce
 _ANY_ZERO = np.logical_or.reduce
 
@@ -33,6 +39,14 @@ def _never(flags):
     "StopGradient Tan Tanh TanhShrink Threshold Trunc ZerosLike"
 )
 def unary(call, x):
+    limits = (getattr(call.operation, name, 0) for name in ("x_min", "x_max"))
+    if any(np.ndim(limit) for limit in limits):
+        call.pin(x, "compares each unit with a limit of its own")
+    if type(call.operation).__name__ in _PARTIAL:
+        call.pin(
+            [axis.where(~axis.zero) for axis in x.axes if axis is not None],
+            "may have no finite value for a removed unit",
+        )
     axes = [
         through(call, axis, call.operation.call, "gives what")
         for axis in x.axes
@@ -81,6 +95,11 @@ def power(call, x1, x2):
     positive = bool(np.all(keras.ops.convert_to_numpy(x2) > 0))
     if not positive:
         call.pin(x1, "raises it to a power that is not positive")
+    if not bool(np.all(keras.ops.convert_to_numpy(x2) % 1 == 0)):
+        call.pin(
+            [axis.where(~axis.zero) for axis in x1.axes if axis is not None],
+            "may have no finite value for a removed unit",
+        )
     return _binary(call, x1, x2, lambda flags: flags[0])
 
 
