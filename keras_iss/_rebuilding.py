@@ -171,7 +171,7 @@ class _Builder:
         """Lets a layer hold what others hold too, or call by itself."""
         for name, inner in _held(old).items():
             if id(inner) in self._made:
-                delattr(new, name)
+                new._tracker.untrack(getattr(new, name))
                 setattr(new, name, self._made[id(inner)][0])
             elif hasattr(new, name):
                 self._made[id(inner)] = (getattr(new, name), inner)

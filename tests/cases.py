@@ -769,3 +769,98 @@ for _name, _function in {
     def _operation(function=_function):
         x = fixed_sequence()
         return keras.Model(x, head(function(lstm(6)(x), lstm(6)(x))))
+
+
+# What several layers hold, or what is made in a way of its own.
+
+
+@case
+def wrapped_and_called_by_itself():
+    x, dense = sequence(), layers.Dense(4)
+    wrapped = layers.TimeDistributed(dense)(lstm(6)(x))
+    return keras.Model(x, head(wrapped + dense(lstm(6)(x)))), (
+        "recurrent",
+        "dense",
+    )
+
+
+@case
+def called_by_itself_and_wrapped():
+    x, dense = sequence(), layers.Dense(4)
+    called = dense(lstm(6)(x))
+    return keras.Model(
+        x, head(called + layers.TimeDistributed(dense)(lstm(6)(x)))
+    )
+
+
+@case
+def wrapped_twice():
+    x, dense = sequence(), layers.Dense(4)
+    first, second = (layers.TimeDistributed(dense)(lstm(6)(x)) for _ in "ab")
+    return keras.Model(x, head(first * second))
+
+
+@case
+def a_nested_model_wrapped_and_called():
+    inner = keras.Sequential([keras.Input((TIME, 3)), lstm(6), layers.GRU(5)])
+    x, z = fixed_sequence(), keras.Input((4, TIME, 3))
+    return keras.Model(
+        [x, z], [head(inner(x)), layers.TimeDistributed(inner)(z)[:, :, :0]]
+    )
+
+
+@case
+def an_explicit_mask_of_uneven_directions():
+    x = tokens()
+    h = layers.Embedding(10, 4)(x)
+    h = layers.Bidirectional(layers.LSTM(6))(h, mask=ops.not_equal(x, 0))
+    return keras.Model(x, head(h))
+
+
+@case
+def constants_as_inputs_of_layers():
+    x = sequence()
+    h = lstm(6, name="free")(x)
+    state = ops.ones((BATCH, 6))
+    fixed = lstm(6)(x, initial_state=[state, state])
+    fixed = layers.Multiply()([fixed, np.ones((1, 1, 6), "float32")])
+    return keras.Model(x, head(layers.Concatenate()([h, fixed])))
+
+
+@case
+def an_initializer_of_one_shape():
+    x = sequence()
+    kernel = keras.initializers.Constant(np.ones((6, 2)))
+    dense = layers.Dense(2, kernel_initializer=kernel)
+    return keras.Model(x, dense(lstm(6)(x)))
+
+
+@case
+def einsum_dense_of_the_first_dimensions():
+    x = fixed_sequence()
+    h = layers.Permute((2, 1))(lstm(6)(x))
+    return keras.Model(x, layers.EinsumDense("ab...,bc->ac...", 4)(h))
+
+
+@case
+def low_rank_adaptation():
+    x = sequence()
+    dense = layers.Dense(4)
+    model = keras.Model(x, head(lstm(5)(dense(lstm(6)(x)))))
+    dense.enable_lora(2, lora_alpha=7.0)
+    return model
+
+
+@case
+def an_equation_with_an_unknown_size():
+    x, z = fixed_sequence(), keras.Input((None, TIME))
+    h = layers.Permute((2, 1))(lstm(6)(x))
+    y = ops.einsum("but,bft->bf", h, z)
+    return keras.Model([x, z], [head(lstm(5, name="free")(x)), y])
+
+
+@case
+def repeated_with_the_batch():
+    x = keras.Input(batch_shape=(BATCH, TIME, 3))
+    h = layers.RepeatVector(4)(ops.transpose(layers.GRU(6)(x)))
+    return keras.Model(x, head(ops.transpose(h, (2, 1, 0))))

@@ -197,3 +197,49 @@ def test_learning_ends_in_a_smaller_model_that_computes_the_same():
         rtol=1e-4,
         atol=1e-5,
     )
+
+
+def test_a_model_that_its_first_step_builds():
+    model = keras.Sequential([keras.layers.LSTM(4), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    prune = keras_iss.ISSPruneCallback(0.0, freeze=True)
+    logs = model.fit(
+        np.ones((4, 3, 2)),
+        np.ones((4, 1)),
+        verbose=0,
+        callbacks=[prune, keras_iss.ISSLogger()],
+    ).history
+    assert logs["alive_units"] == [4]
+
+
+def test_a_frozen_callback_starts_anew_with_every_fit():
+    model = compiled(keras.optimizers.SGD(0.0))
+    one = keras_iss.find_structures(model)["lstm_1"]
+    prune = keras_iss.ISSPruneCallback(threshold_between(one), freeze=True)
+    train(model, prune)
+    small = keras_iss.shrink(model)
+    train(small, prune)
+    other = compiled(keras.optimizers.SGD(0.0))
+    prune.every, prune._period = 2, 2
+    alive = train(other, prune, keras_iss.ISSLogger())
+    assert alive["lstm_1_alive"] == [5]
+
+
+def test_what_was_removed_before_the_training_is_frozen_too():
+    model = compiled(keras.optimizers.SGD(0.0))
+    keras_iss.prune(model, keep={"lstm_1": 2})
+    prune = keras_iss.ISSPruneCallback(0.0, freeze=True)
+    regrow = Regrow()
+    regrow.on_epoch_begin = lambda epoch, logs=None: Regrow.on_epoch_begin(
+        regrow, 1
+    )
+    alive = train(model, regrow, prune, keras_iss.ISSLogger())
+    assert alive["lstm_1_alive"] == [2]
+
+
+def test_weights_that_are_not_numbers_end_the_training_in_keras_manner():
+    model = compiled(keras.optimizers.SGD(float("inf")))
+    stop = keras.callbacks.TerminateOnNaN()
+    prune = keras_iss.ISSPruneCallback(0.1)
+    train(model, stop, prune, epochs=2, batch_size=1)
+    assert model.stop_training

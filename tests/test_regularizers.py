@@ -1,6 +1,8 @@
 """The penalty: its value, its gradient, and how it goes on and off."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -357,3 +359,102 @@ def test_the_penalty_trains_inside_a_distribution_strategy():
         check=True,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
+
+
+class Halve(keras.callbacks.Callback):
+    """Sets a strength to zero in the second epoch."""
+
+    def __init__(self, regularizer):
+        super().__init__()
+        self.regularizer = regularizer
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch:
+            self.regularizer.strength = 0.0
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_the_strength_acts_on_every_model_with_the_layers(nested):
+    x = sequence()
+    h = lstm(6)(x)
+    base = keras.Model(x, head(lstm(5)(h)))
+    if nested:
+        outer = keras.Model(x, layers.Dense(1)(base(x)))
+    else:
+        outer = keras.Model(x, [layers.Dense(1)(h), base.output])
+    regularizer = keras_iss.ISSRegularizer(1.0)
+    regularizer.attach(base)
+    outer.compile(keras.optimizers.SGD(0.0))
+    history = outer.fit(
+        np.ones((4, 3, 3)),
+        epochs=2,
+        verbose=0,
+        callbacks=[Halve(regularizer)],
+    ).history["loss"]
+    assert history[0] > 1 and history[1] == 0
+
+
+def test_detaching_through_another_model_takes_all_of_it_off():
+    x = sequence()
+    h = lstm(6)(x)
+    base = keras.Model(x, head(lstm(5)(h)))
+    encoder = keras.Model(x, layers.Dense(1)(h))
+    regularizer = keras_iss.ISSRegularizer(1.0)
+    regularizer.attach(base)
+    regularizer.detach(encoder)
+    assert not base.losses and not encoder.losses
+    regularizer.attach(base)
+    del base
+    regularizer.detach(encoder)
+    assert not encoder.losses
+
+
+def test_a_penalty_on_an_inner_model_stays_one():
+    x = sequence()
+    inner = keras.Model(x, head(lstm(6)(x)))
+    z = sequence()
+    outer = keras.Model(z, layers.Dense(1)(lstm(5)(inner(z))))
+    keras_iss.ISSRegularizer(0.1).attach(inner)
+    small = keras_iss.shrink(outer)
+    np.testing.assert_allclose(penalty_of(small), penalty_of(outer), rtol=1e-5)
+    assert len(small.losses) == 1
+
+
+def test_two_penalties_go_over_to_the_smaller_model():
+    first, second = (
+        keras.Sequential([keras.Input((None, 3)), lstm(6), layers.Dense(3)])
+        for _ in "ab"
+    )
+    x = sequence()
+    outer = keras.Model(x, second(first(x)))
+    keras_iss.ISSRegularizer(0.1).attach(first)
+    keras_iss.ISSRegularizer(0.2).attach(second)
+    small = keras_iss.shrink(outer)
+    np.testing.assert_allclose(penalty_of(small), penalty_of(outer), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_a_host_may_have_a_regularizer_in_another_dtype(dtype):
+    regularized = {
+        "kernel_regularizer": "l2",
+        "recurrent_regularizer": "l2",
+        "recurrent_initializer": "glorot_uniform",
+        "dtype": dtype,
+    }
+    x = sequence()
+    h = lstm(4, **regularized)(x)
+    dense = layers.Dense(2, kernel_regularizer="l2", dtype=dtype)
+    model = keras.Model(x, dense(h))
+    keras_iss.ISSRegularizer(0.1).attach(model)
+    assert np.isfinite(penalty_of(model))
+
+
+def test_a_copy_is_attached_to_nothing():
+    model = language_model()
+    regularizer = keras_iss.ISSRegularizer(0.1, overlap="once")
+    regularizer.attach(model)
+    other = pickle.loads(pickle.dumps(copy.deepcopy(regularizer)))
+    assert other.get_config() == regularizer.get_config()
+    before = penalty_of(model)
+    other.strength = 0.0
+    assert penalty_of(model) == before

@@ -21,6 +21,14 @@ PARTS = 2
 # `jax.numpy.linalg.norm` does not take the list of axes that Keras gives it.
 FAIL_IN_KERAS = {"jax": ["ops_norm_over_time"]}
 
+# Keras saves the weights of a layer that a wrapper holds too where it does
+# not look for them: not the original, nor what comes of it, can be loaded.
+NOT_LOADED_BY_KERAS = [
+    "wrapped_and_called_by_itself",
+    "called_by_itself_and_wrapped",
+    "wrapped_twice",
+]
+
 
 def make(name):
     """The model of a case with random weights, and what to include."""
@@ -97,7 +105,8 @@ def test_a_shrunk_model_computes_what_the_pruned_one_did(name, folders):
 
     # What Keras saves and loads is the same model.
     reset_states(small)
-    small.save(saved / f"{name}.keras")
+    if name not in NOT_LOADED_BY_KERAS:
+        small.save(saved / f"{name}.keras")
     inputs = keras.tree.flatten(x)
     np.savez(
         saved / f"{name}.npz",

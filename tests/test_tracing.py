@@ -75,6 +75,15 @@ MIXING = {
     "log": lambda h: ops.log(h),
     "reciprocal": lambda h: ops.reciprocal(h),
     "divide": lambda h: 1.0 / h,
+    "log_of_one_at_zero": lambda h: ops.log(ops.exp(h) - 1.5),
+    "log1p": lambda h: ops.log1p(-(1 - h * h)),
+    "arctanh": lambda h: ops.arctanh(1 - h * h),
+    "sqrt": lambda h: ops.sqrt(h - 1.0),
+    "power": lambda h: (h - 1.0) ** 0.5,
+    "clip": lambda h: ops.clip(h, np.zeros(6), np.ones(6)),
+    "einsum_of_a_diagonal": lambda h: ops.einsum(
+        "ii,bti->bti", np.eye(6, dtype="float32"), h
+    ),
     "add": lambda h: h + np.ones(6, "float32"),
     "multiply": lambda h: h * np.ones((TIME, 6), "float32"),
     "layer_normalization": lambda h: layers.LayerNormalization()(h),
@@ -130,6 +139,38 @@ def test_an_activation_that_mixes_the_units_pins_them(backward):
     model = keras.Model(x, head(layer(x)))
     for one in keras_iss.find_structures(model):
         assert "softmax" in one.pinned
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        lambda: layers.Reshape((TIME, 6), name="shared"),
+        lambda: layers.Dropout(0.5, noise_shape=(None, 1, 6), name="shared"),
+    ],
+)
+def test_a_size_in_a_shared_layer_pins_what_meets_what_must_stay(shared):
+    shared = shared()
+    x = keras.Input((TIME, 3))
+    first = shared(layers.LSTM(6, return_sequences=True, name="lstm")(x))
+    model = keras.Model(x, [head(first), shared(layers.Dense(6)(x))])
+    assert keras_iss.find_structures(model)["lstm"].pinned
+
+
+def test_finding_leaves_the_losses_of_a_subclassed_model():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.lstm = layers.LSTM(4, activity_regularizer="l2")
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(self.lstm(x))
+
+    model = Model()
+    model(np.ones((2, TIME, 3), "float32"))
+    before = list(model.losses)
+    keras_iss.find_structures(model)
+    assert len(model.losses) == len(before) == 1
 
 
 def test_an_activation_of_ones_own_pins():
