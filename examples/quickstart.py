@@ -180,7 +180,7 @@ class Plan:
     dropout: float = 0.1
     batch: int = 20
     steps: int = 35
-    learning_rate: float = 0.006
+    learning_rate: float = 0.005
     updates: int = 400
     cuts: tuple = ((0.25, 0.86), (0.35, 0.76), (0.45, 0.66))
     strength: float = 5e-5
@@ -245,8 +245,13 @@ def language_model(plan, corpus):
 
 def compile_for(model, plan, updates):
     """Compiles a model for a training of so many updates."""
+    warmup = updates // 10
     rate = keras.optimizers.schedules.CosineDecay(
-        plan.learning_rate, updates, alpha=0.05
+        0.0,
+        updates - warmup,
+        alpha=0.05,
+        warmup_target=plan.learning_rate,
+        warmup_steps=warmup,
     )
     model.compile(
         keras.optimizers.Adam(rate, global_clipnorm=1.0),
@@ -569,7 +574,7 @@ def show_matrix(axes, matrix, gone, name):
     )
 
 
-def run(plan, seed, folder, console, same_updates=False):
+def run(plan, seed, folder, console):
     """Both trainings and their comparison.
 
     Args:
@@ -577,8 +582,6 @@ def run(plan, seed, folder, console, same_updates=False):
         seed: Integer.
         folder: `pathlib.Path`, for what is written.
         console: `rich.console.Console`, for the progress bars.
-        same_updates: Boolean, whether the dense model gets as many updates as
-            the other, instead of as many multiply-adds.
 
     Returns:
         Dict of everything that was measured.
@@ -603,9 +606,8 @@ def run(plan, seed, folder, console, same_updates=False):
         corpus = Corpus.read(plan.vocabulary)
         tick()
         segments = plan.segments()
-        updates = sum(segments) if same_updates else plan.updates
-        tick = stage("training, dense", updates)
-        dense = train_dense(plan, corpus, seed, updates, tick)
+        tick = stage("training, dense", plan.updates)
+        dense = train_dense(plan, corpus, seed, plan.updates, tick)
         tick = stage("training, ISS", sum(segments))
         iss, history = train_iss(plan, corpus, seed, tick)
         models = {"dense": dense, "iss": iss}
@@ -625,7 +627,7 @@ def run(plan, seed, folder, console, same_updates=False):
         tokens = plan.batch * plan.steps
         sizes = [units for _, units in history.units[::2]]
         result["dense"]["training_mult_adds"] = (
-            3 * updates * tokens * result["dense"]["mult_adds"]
+            3 * plan.updates * tokens * result["dense"]["mult_adds"]
         )
         result["iss"]["training_mult_adds"] = sum(
             3 * segment * tokens * plan.mult_adds(*units.values())
@@ -636,7 +638,6 @@ def run(plan, seed, folder, console, same_updates=False):
         tick()
     result.update(
         seed=seed,
-        dense_updates=updates,
         tokens={
             part: len(getattr(corpus, part))
             for part in ("train", "valid", "test")
@@ -675,12 +676,6 @@ def main():
     size.add_argument("--quick", action="store_true", help="under a minute")
     size.add_argument("--full", action="store_true", help="a better model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--same-updates",
-        action="store_true",
-        help="give the dense model as many updates as the other, so that it "
-        "costs more",
-    )
     parser.add_argument("--out", type=pathlib.Path, default="quickstart")
     arguments = parser.parse_args()
     name = (
@@ -688,9 +683,7 @@ def main():
     )
     console = Console()
     plan = PLANS[name]
-    result = run(
-        plan, arguments.seed, arguments.out, console, arguments.same_updates
-    )
+    result = run(plan, arguments.seed, arguments.out, console)
     console.print(table_of(result, plan))
     console.print(
         f"{result['seconds']:.0f} seconds. In {arguments.out}: dense.keras, "
