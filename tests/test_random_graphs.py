@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
@@ -11,8 +11,12 @@ from tests.cases import inputs_for, randomize
 
 BACKEND = keras.backend.backend()
 
-# The walk is the same on all of them, and JAX has to compile.
-GRAPHS = {"tensorflow": 200, "torch": 60, "jax": 20}[BACKEND]
+# Together more than 200, none of them twice. JAX has to compile each.
+GRAPHS, SEED = {
+    "tensorflow": (100, 1),
+    "torch": (100, 2),
+    "jax": (20, 3),
+}[BACKEND]
 
 DEPTH = 8
 STEPS = 4
@@ -263,19 +267,20 @@ def graphs(draw):
     )
 
 
+@seed(SEED)
 @settings(
     max_examples=GRAPHS,
     deadline=None,
-    derandomize=True,
+    database=None,
     suppress_health_check=list(HealthCheck),
 )
 @given(graphs())
 def test_surgery_changes_no_output_of_any_graph(drawn):
-    model, include, seed = drawn
-    randomize(model, seed)
+    model, include, number = drawn
+    randomize(model, number)
     structures = keras_iss.find_structures(model, include)
     event("all pinned" if not structures.free else "some free")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(number)
     keep = {
         one.name: rng.choice(
             one.size, rng.integers(1, one.size + 1), replace=False
@@ -286,7 +291,7 @@ def test_surgery_changes_no_output_of_any_graph(drawn):
         keras_iss.prune(model, keep=keep, include=include)
     small = keras_iss.shrink(model, include=include)
     assert small.count_params() == structures.counts(shrunk=True).weights
-    x = inputs_for(model, seed)
+    x = inputs_for(model, number)
     for one, other in zip(
         keras.tree.flatten(model(x)), keras.tree.flatten(small(x)), strict=True
     ):

@@ -20,7 +20,8 @@ BACKEND = keras.backend.backend()
 
 
 def penalty_of(model):
-    return float(sum(keras.ops.convert_to_numpy(x) for x in model.losses))
+    terms = [keras.ops.cast(x, "float32") for x in model.losses]
+    return float(sum(keras.ops.convert_to_numpy(x) for x in terms))
 
 
 def lstm_squares(cell, readers, offset=0):
