@@ -1,0 +1,108 @@
+"""A TFLite file as data: its operations, its metadata, its buffers."""
+
+import collections
+import json
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+_OPERATORS = {
+    value: name
+    for name, value in vars(schema.BuiltinOperator).items()
+    if isinstance(value, int)
+}
+METADATA = "keras_iss"
+
+
+def operators(content):
+    """Counts of the operations in a TFLite file, over all its subgraphs.
+
+    Args:
+        content: Bytes of the file.
+
+    Returns:
+        Dict from the name of an operation to how often it occurs; of a
+        custom operation, the name is that of its custom code.
+    """
+    model = schema.Model.GetRootAs(content, 0)
+    codes = [
+        _name(model.OperatorCodes(i))
+        for i in range(model.OperatorCodesLength())
+    ]
+    counts = collections.Counter()
+    for i in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(i)
+        for k in range(graph.OperatorsLength()):
+            counts[codes[graph.Operators(k).OpcodeIndex()]] += 1
+    return dict(sorted(counts.items()))
+
+
+def _name(code):
+    custom = code.CustomCode()
+    if custom is not None:
+        return f"CUSTOM {custom.decode()}"
+    return _OPERATORS[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+
+
+def foreign(content):
+    """Names of the operations that a plain LiteRT does not know."""
+    return [name for name in operators(content) if name.startswith("CUSTOM")]
+
+
+def metadata(content):
+    """What an export wrote about the model, or `None`."""
+    model = schema.Model.GetRootAs(content, 0)
+    for i in range(model.MetadataLength()):
+        entry = model.Metadata(i)
+        if entry.Name().decode() == METADATA:
+            data = model.Buffers(entry.Buffer()).DataAsNumpy()
+            return json.loads(bytes(data))
+    return None
+
+
+def finished(content, description, entries):
+    """The file with metadata, and with equal constants stored once.
+
+    Args:
+        content: Bytes of a TFLite file.
+        description: Text of the file's description.
+        entries: Dict that JSON can hold.
+    """
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model.description = description
+    _share_equal_buffers(model)
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(json.dumps(entries).encode(), np.uint8)
+    model.buffers.append(buffer)
+    entry = schema.MetadataT()
+    entry.name = METADATA
+    entry.buffer = len(model.buffers) - 1
+    model.metadata = [
+        x for x in model.metadata or [] if x.name != b"CONVERSION_METADATA"
+    ] + [entry]
+    builder = flatbuffers.Builder(len(content) + (1 << 16))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _share_equal_buffers(model):
+    """Points tensors with equal constants at one buffer, and drops others."""
+    first, target = {}, {}
+    for number, buffer in enumerate(model.buffers):
+        data = buffer.data
+        if number == 0 or data is None or len(data) == 0:
+            continue
+        key = np.asarray(data, np.uint8).tobytes()
+        key = (len(key), hash(key))
+        for other in first.get(key, []):
+            if np.array_equal(model.buffers[other].data, data):
+                target[number] = other
+                break
+        else:
+            first.setdefault(key, []).append(number)
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.buffer = target.get(tensor.buffer, tensor.buffer)
+    for number in target:
+        model.buffers[number].data = None

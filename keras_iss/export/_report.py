@@ -1,0 +1,25 @@
+"""What an export hands back."""
+
+import dataclasses
+import pathlib
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """A file that was written.
+
+    Attributes:
+        path: `pathlib.Path` of the file or folder.
+        size: Size in bytes.
+        operators: Dict from the name of an operation to how often it occurs
+            (TFLite only).
+        errors: Dict from the name of an output to its largest difference
+            from the Keras model: absolute, over the size of the outputs
+            where that is above 1; for int8, root mean square over that of
+            the output. Empty if it was not verified.
+    """
+
+    path: pathlib.Path
+    size: int
+    operators: dict
+    errors: dict

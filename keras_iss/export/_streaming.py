@@ -1,0 +1,265 @@
+"""A model one time step at a time, its states going in and out."""
+
+import contextlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.models.functional import Functional
+
+from keras_iss.export._model import own_message
+from keras_iss.export._recurrent import lowered, replace, step_loop
+
+
+class StreamingError(ValueError):
+    """A model that cannot be run one time step at a time."""
+
+
+class Stepper:
+    """One time step of a model as a function with explicit states.
+
+    Attributes:
+        function: The `Callable` of the model.
+        specs: List of `tf.TensorSpec`: the inputs, one time step long.
+        state_specs: List of `tf.TensorSpec` of the states.
+    """
+
+    def __init__(self, function, batch_size, more=None):
+        self.function = function
+        self._more = more
+        model = function.model
+        for layer in model._flatten_layers():
+            reason = _reason(layer)
+            if reason:
+                raise StreamingError(
+                    f"`{layer.name}` cannot stream: {reason}. Export with "
+                    "streaming=False, or build the model without it."
+                )
+        # A recurrent layer inside begins anew in every time step.
+        self._whole = {
+            id(inner)
+            for layer in model._flatten_layers()
+            if isinstance(layer, keras.layers.TimeDistributed)
+            for inner in layer.layer._flatten_layers()
+        }
+        self.timed = timed_inputs(function)
+        self.specs = [
+            x.spec(
+                (batch_size, 1, *x.shape[2:])
+                if timed
+                else (batch_size, *x.shape[1:])
+            )
+            for x, timed in zip(function.inputs, self.timed)
+        ]
+        self.state_specs = []
+        self._discover()
+
+    def _discover(self):
+        found = []
+
+        def starting(layer, initial):
+            state = initial()
+            counts = [name for name, _ in found if name == layer.name]
+            suffix = f"_{len(counts)}" if counts else ""
+            leaves = keras.tree.flatten(state)
+            for value in leaves:
+                shape = value.shape
+                _check_zero(layer)
+                self.state_specs.append(
+                    (layer.name, suffix, shape, value.dtype)
+                )
+            found.append((layer.name, state))
+            return state
+
+        def run(*tensors):
+            with self._stepping(starting, lambda layer, states: None):
+                return self.function(tensors)
+
+        try:
+            tf.function(run, autograph=False).get_concrete_function(*self.specs)
+        except StreamingError as error:
+            raise StreamingError(own_message(error)) from None
+        except NotImplementedError as error:
+            raise StreamingError(
+                f"`{self.function.model.name}` cannot stream: "
+                f"{own_message(error)}."
+            ) from error
+        except Exception as error:
+            raise StreamingError(
+                f"`{self.function.model.name}` cannot stream: it cannot be "
+                f"called on a single time step ({own_message(error)})."
+            ) from error
+        names = [
+            f"{name}{suffix}_state_{_position(self.state_specs, i)}"
+            for i, (name, suffix, _, _) in enumerate(self.state_specs)
+        ]
+        self.state_specs = [
+            tf.TensorSpec(shape, dtype, name=_identifier(name))
+            for name, (_, _, shape, dtype) in zip(names, self.state_specs)
+        ]
+
+    def __call__(self, *tensors):
+        """Outputs and new states by name, of the inputs and the states."""
+        inputs, states = (
+            tensors[: len(self.specs)],
+            list(tensors[len(self.specs) :]),
+        )
+        new_states = []
+
+        def starting(layer, initial):
+            structure = initial()
+            count = len(keras.tree.flatten(structure))
+            taken = [states.pop(0) for _ in range(count)]
+            return keras.tree.pack_sequence_as(structure, taken)
+
+        def ending(layer, states):
+            new_states.extend(keras.tree.flatten(states))
+
+        with self._stepping(starting, ending):
+            outputs = self.function(inputs)
+        names = [spec.name for spec in self.state_specs]
+        return outputs | dict(zip(names, new_states))
+
+    @contextlib.contextmanager
+    def _stepping(self, starting, ending):
+        def more(layer, inner_loop):
+            if self._more is not None:
+                return self._more(layer, inner_loop)
+            if id(layer) in self._whole:
+                return []
+            return _with_states(layer, inner_loop, starting, ending)
+
+        with contextlib.ExitStack() as stack:
+            for layer in self.function.model._flatten_layers():
+                for part in (layer, getattr(layer, "_functional", None)):
+                    if isinstance(part, Functional):
+                        # The time axis may be fixed in it.
+                        replace(stack, part, "_manual_input_spec", None)
+            stack.enter_context(lowered(self.function.model, step_loop, more))
+            yield
+
+    def check(self):
+        """Raises an error if steps give another result than a sequence."""
+        if self._more is not None:
+            return
+        from keras_iss.export._verify import error_of, random_inputs
+
+        steps = 5
+        batch = self.specs[0].shape[0] or 2
+        length = None
+        for x, timed in zip(self.function.inputs, self.timed):
+            if timed and x.shape[1] is not None:
+                length = steps = x.shape[1]
+        inputs = random_inputs(self.function, batch, length or steps)
+        whole = self.function.fresh(inputs)
+        one = tf.function(self, autograph=False)
+        states = [
+            tf.zeros([batch, *spec.shape[1:]], spec.dtype)
+            for spec in self.state_specs
+        ]
+        results = []
+        for t in range(steps):
+            result = one(*self.step_of(inputs, t), *states)
+            states = [result[spec.name] for spec in self.state_specs]
+            results.append(result)
+        for name, value in whole.items():
+            parts = [np.asarray(result[name]) for result in results]
+            got = joined(value.shape, parts)
+            if not error_of(got, value, False) <= 1e-3:
+                raise StreamingError(
+                    f"`{self.function.model.name}` cannot stream: its output "
+                    f"`{name}`, step by step, is not that of the whole "
+                    "sequence. A layer of it looks at several time steps at "
+                    "once (a convolution, pooling or attention over time)."
+                )
+
+    def step_of(self, inputs, t):
+        """The inputs of time step `t`."""
+        return [
+            x[:, t : t + 1] if timed else x
+            for x, timed in zip(inputs, self.timed)
+        ]
+
+
+def joined(shape, steps):
+    """The outputs of the steps as one, of the shape of the whole output."""
+    first = steps[0].shape
+    if len(first) > 1 and first[1] == 1 and tuple(shape)[1:2] == (len(steps),):
+        return np.concatenate(steps, axis=1)
+    # An output of the last time step only.
+    return steps[-1]
+
+
+def timed_inputs(function):
+    """For each input of a `Callable`, whether its axis 1 is time."""
+    inputs = function.inputs
+    dynamic = [len(x.shape) > 1 and x.shape[1] is None for x in inputs]
+    if any(dynamic):
+        return dynamic
+    timed = [
+        len(x.shape) > 2
+        or (len(x.shape) == 2 and not x.dtype.startswith(("float", "bfloat")))
+        for x in inputs
+    ]
+    if not any(timed):
+        raise StreamingError(
+            f"`{function.model.name}` has no input with a time axis: there "
+            "is nothing to stream. Export it with streaming=False."
+        )
+    return timed
+
+
+def _reason(layer):
+    if isinstance(layer, keras.layers.Bidirectional):
+        return "its backward layer needs the whole sequence"
+    if isinstance(layer, keras.layers.RNN) and layer.go_backwards:
+        return "it goes backwards, from the end of the sequence"
+    return None
+
+
+def _check_zero(layer):
+    with tf.init_scope():
+        initial = keras.tree.flatten(type(layer).get_initial_state(layer, 1))
+        if any(np.any(np.asarray(value)) for value in initial):
+            raise StreamingError(
+                f"`{layer.name}` cannot stream: its initial state is not "
+                "zero, and a stream begins with states of zeros."
+            )
+
+
+def _with_states(layer, inner_loop, starting, ending):
+    original_call = layer.call
+    original_initial = layer.get_initial_state
+
+    def call(sequences, initial_state=None, mask=None, training=False):
+        if initial_state is not None:
+            raise StreamingError(
+                f"`{layer.name}` cannot stream: the model gives it an "
+                "initial state, which every step would give it again."
+            )
+        return original_call(sequences, mask=mask, training=training)
+
+    def get_initial_state(batch_size):
+        return starting(layer, lambda: original_initial(batch_size))
+
+    def recording_loop(sequences, initial_state, mask, training=False):
+        last, outputs, states = inner_loop(
+            sequences, initial_state, mask, training
+        )
+        ending(layer, states)
+        return last, outputs, states
+
+    return [
+        (layer, "call", call),
+        (layer, "get_initial_state", get_initial_state),
+        (layer, "inner_loop", recording_loop),
+        (layer, "stateful", False),
+    ]
+
+
+def _position(specs, i):
+    return sum(spec[:2] == specs[i][:2] for spec in specs[:i])
+
+
+def _identifier(name):
+    return "".join(c if c.isalnum() or c in "_." else "_" for c in name)
