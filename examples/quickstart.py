@@ -5,19 +5,22 @@ language reference and the docstrings of the standard library, about 490,000
 tokens), first dense, then with Intrinsic Sparse Structures: under a light
 penalty while it learns, with the weakest units cut out in a few steps, and
 training going on after each. Both trainings cost the same: as the second model
-shrinks, it sees more text for the same multiply-adds.
+shrinks, it sees more text for the same multiply-adds. At the end both models
+are exported, as SavedModel and for phones, and their size and latency measured.
 
     python examples/quickstart.py            # a few minutes on two cores
     python examples/quickstart.py --quick    # under a minute, learns little
     python examples/quickstart.py --full     # an hour, and a better model
 
-Writes both models, a table and a picture into the folder `quickstart`.
+Writes both models, what was exported, a table and a picture into the folder
+`quickstart`.
 """
 
 import argparse
 import ast
 import collections
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -414,27 +417,60 @@ def perplexity(model, tokens, plan, tick):
     return float(np.exp(result["crossentropy"]))
 
 
-def latencies(models, plan, tick):
-    """Median milliseconds of `predict`, the models taking turns.
+def export(model, folder, name, plan, tick):
+    """Writes a SavedModel and TFLite files, for one sequence at a time.
 
     Returns:
-        Dict from model to batch size to milliseconds.
+        Dict from what the tables call a file to a function that runs it.
     """
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
+
     random = np.random.default_rng(0)
-    times = {name: {batch: [] for batch in (1, plan.batch)} for name in models}
-    for batch in (1, plan.batch):
-        tokens = random.integers(1, plan.vocabulary, (batch, plan.steps))
-        for turn in range(plan.timed + 1):
-            for name, model in models.items():
-                start = time.perf_counter()
-                model.predict(tokens, batch_size=batch, verbose=0)
-                if turn:  # The first one compiles.
-                    spent = 1000 * (time.perf_counter() - start)
-                    times[name][batch].append(spent)
+    tokens = random.integers(1, plan.vocabulary, (1, plan.steps), "int32")
+    path = folder / f"{name}_saved_model"
+    keras_iss.export_saved_model(model, path)
+    tick()
+    loaded = tf.saved_model.load(str(path))
+    runs = {"saved_model": lambda: loaded.serve(tf.constant(tokens))}
+    for kind, quantize in (("float32", None), ("int8", "int8")):
+        path = folder / f"{name}_{kind}.tflite"
+        keras_iss.export_tflite(model, path, quantize=quantize)
+        tick()
+        interpreter = Interpreter(str(path), num_threads=2)
+        runner = interpreter.get_signature_runner("serve")
+        runs[kind] = functools.partial(runner, tokens=tokens)
+    call = tf.function(lambda x: model(x, training=False))
+    runs["keras"] = lambda: call(tf.constant(tokens))
+    return runs
+
+
+def latencies(runs, plan, tick):
+    """Median milliseconds of what was exported, everything taking turns.
+
+    Args:
+        runs: Dict from model to file to a function.
+        plan: `Plan`.
+        tick: Function to call after each measurement.
+
+    Returns:
+        Dict from model to file to milliseconds.
+    """
+    times = {name: {kind: [] for kind in runs[name]} for name in runs}
+    for _ in range(plan.timed):
+        for name, by_kind in runs.items():
+            for kind, run in by_kind.items():
+                run()
+                spent = []
+                for _ in range(5):
+                    start = time.perf_counter()
+                    run()
+                    spent.append(1000 * (time.perf_counter() - start))
+                times[name][kind].append(statistics.median(spent))
                 tick()
     return {
-        name: {batch: statistics.median(t) for batch, t in by_batch.items()}
-        for name, by_batch in times.items()
+        name: {kind: statistics.median(t) for kind, t in by_kind.items()}
+        for name, by_kind in times.items()
     }
 
 
@@ -462,8 +498,12 @@ ROWS = (
     ("of them recurrent", "recurrent_weights", "{:,}"),
     ("multiply-adds per token", "mult_adds", "{:,}"),
     ("file, MB", "file_megabytes", "{:.1f}"),
-    ("predict, 1 sequence, ms", "latency_1", "{:.1f}"),
-    ("predict, {batch} sequences, ms", "latency_batch", "{:.1f}"),
+    ("TFLite float32, MB", "float32_megabytes", "{:.1f}"),
+    ("TFLite int8, MB", "int8_megabytes", "{:.1f}"),
+    ("Keras, 1 sequence, ms", "keras_ms", "{:.2f}"),
+    ("SavedModel, 1 sequence, ms", "saved_model_ms", "{:.2f}"),
+    ("TFLite float32, 1 sequence, ms", "float32_ms", "{:.2f}"),
+    ("TFLite int8, 1 sequence, ms", "int8_ms", "{:.2f}"),
     ("multiply-adds of training", "training_mult_adds", "{:.2e}"),
 )
 
@@ -477,7 +517,7 @@ def table_of(result, plan):
         dense, iss = result["dense"][key], result["iss"][key]
         ratio = "" if key == "units" else f"{iss / dense:.2f}"
         table.add_row(
-            title.format(batch=plan.batch),
+            title,
             shown.format(dense),
             shown.format(iss),
             ratio,
@@ -540,7 +580,7 @@ def draw(history, result, path):
         "recurrent weights": "recurrent_weights",
         "multiply-adds": "mult_adds",
         "file size": "file_megabytes",
-        "latency": "latency_batch",
+        "latency, TFLite": "float32_ms",
     }
     ratios = [
         100 * result["iss"][key] / result["dense"][key]
@@ -620,10 +660,18 @@ def run(plan, seed, folder, console):
             for part in ("valid", "test"):
                 tokens = getattr(corpus, part)
                 result[name][part] = perplexity(model, tokens, plan, tick)
-        tick = stage("measuring latency", 4 * (plan.timed + 1))
-        for name, times in latencies(models, plan, tick).items():
-            result[name]["latency_1"] = times[1]
-            result[name]["latency_batch"] = times[plan.batch]
+        tick = stage("exporting", 3 * len(models))
+        runs = {
+            name: export(model, folder, name, plan, tick)
+            for name, model in models.items()
+        }
+        tick = stage("measuring latency", 8 * plan.timed)
+        for name, times in latencies(runs, plan, tick).items():
+            for kind, milliseconds in times.items():
+                result[name][f"{kind}_ms"] = milliseconds
+            for kind in ("float32", "int8"):
+                size = (folder / f"{name}_{kind}.tflite").stat().st_size
+                result[name][f"{kind}_megabytes"] = size / 1e6
         tokens = plan.batch * plan.steps
         sizes = [units for _, units in history.units[::2]]
         result["dense"]["training_mult_adds"] = (
@@ -686,8 +734,14 @@ def main():
     result = run(plan, arguments.seed, arguments.out, console)
     console.print(table_of(result, plan))
     console.print(
-        f"{result['seconds']:.0f} seconds. In {arguments.out}: dense.keras, "
-        "iss.keras, quickstart.png, result.json"
+        f"From the dense model in Keras to the ISS model in int8: "
+        f"{result['dense']['keras_ms'] / result['iss']['int8_ms']:.1f} times "
+        "as fast, one sequence at a time."
+    )
+    console.print(
+        f"{result['seconds']:.0f} seconds. In {arguments.out}, of dense and "
+        "iss: .keras, _saved_model, _float32.tflite, _int8.tflite; and "
+        "quickstart.png, result.json"
     )
 
 

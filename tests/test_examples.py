@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import pytest
 
+Interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
+
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
 pytestmark = pytest.mark.skipif(
@@ -43,7 +45,7 @@ def test_the_quickstart_prints_a_table(quickstart):
     for name in ("dense", "iss"):
         assert f"{result[name]['test']:.2f}" in printed
         assert f"{result[name]['mult_adds']:,}" in printed
-    for row in ("units", "file, MB", "predict, 1 sequence, ms"):
+    for row in ("units", "file, MB", "TFLite int8, MB"):
         assert row in printed
 
 
@@ -78,3 +80,20 @@ def test_the_quickstart_draws_a_picture(quickstart):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     height, width, _ = pyplot.imread(folder / "quickstart.png").shape
     assert width > height > 500
+
+
+@pytest.mark.xdist_group("quickstart")
+def test_the_quickstart_exports_both_models(quickstart):
+    printed, folder = quickstart
+    result = json.loads((folder / "result.json").read_text())
+    for name in ("dense", "iss"):
+        model = keras.models.load_model(folder / f"{name}.keras")
+        tokens = np.arange(35, dtype="int32")[None]
+        expected = keras.ops.convert_to_numpy(model(tokens))
+        for kind, tolerance in (("float32", 1e-4), ("int8", 0.5)):
+            interpreter = Interpreter(str(folder / f"{name}_{kind}.tflite"))
+            runner = interpreter.get_signature_runner("serve")
+            logits = runner(tokens=tokens)["logits"]
+            assert np.abs(logits - expected).max() <= tolerance
+        assert (folder / f"{name}_saved_model" / "saved_model.pb").is_file()
+        assert f"{result[name]['int8_ms']:.2f}" in printed

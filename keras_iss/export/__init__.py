@@ -117,7 +117,8 @@ def export_saved_model(model, path, *, verify=True):
     Example:
     ```python
     keras_iss.export_saved_model(model, "saved_model")
-    tf.saved_model.load("saved_model").serve(x)
+    loaded = tf.saved_model.load("saved_model")
+    loaded.serve(x)
     ```
     """
     return _export("saved_model", model, path, verify=verify)

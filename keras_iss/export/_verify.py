@@ -156,9 +156,8 @@ def verify_saved_model(folder, function):
     tolerance = TOLERANCE["float16" if half else None]
     errors = dict.fromkeys(function.output_names, 0.0)
     for inputs, expected in cases(function, None):
-        got = tf.saved_model.load(folder).serve(
-            *[tf.constant(x) for x in inputs]
-        )
+        loaded = tf.saved_model.load(folder)
+        got = loaded.serve(*[tf.constant(x) for x in inputs])
         for name, value in expected.items():
             error = error_of(np.asarray(got[name]), value, False)
             errors[name] = max(errors[name], error)
