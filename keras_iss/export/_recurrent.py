@@ -201,15 +201,31 @@ def _values(*variables):
     ]
 
 
+def _gates(kernel, count, lite):
+    """Function from a state and what is added to its product to the gates."""
+    # TensorFlow runs the products of the gates side by side; in LiteRT one
+    # large product is faster.
+    if lite:
+        return lambda h, x: tf.split(x + tf.matmul(h, kernel), count, axis=1)
+    kernels = tf.split(kernel, count, axis=1)
+
+    def gates(h, x):
+        parts = tf.split(x, count, axis=1)
+        return [part + tf.matmul(h, one) for part, one in zip(parts, kernels)]
+
+    return gates
+
+
 def _lstm(cell, x, lite):
     kernel, recurrent_kernel, bias = _values(
         cell.kernel, cell.recurrent_kernel, cell.bias
     )
 
+    gates = _gates(recurrent_kernel, 4, lite)
+
     def step(x, states):
         h, c = states
-        z = x + tf.matmul(h, recurrent_kernel)
-        i, f, g, o = tf.split(z, 4, axis=1)
+        i, f, g, o = gates(h, x)
         c = cell.recurrent_activation(f) * c + cell.recurrent_activation(
             i
         ) * cell.activation(g)
@@ -227,26 +243,25 @@ def _gru(cell, x, lite):
     input_bias, recurrent_bias = bias, None
     if bias is not None and cell.reset_after:
         input_bias, recurrent_bias = tf.unstack(bias)
-    gate_kernel = recurrent_kernel[:, : 2 * units]
-    candidate_kernel = recurrent_kernel[:, 2 * units :]
+    if cell.reset_after:
+        gates = _gates(recurrent_kernel, 3, lite)
+    else:
+        gates = _gates(recurrent_kernel[:, : 2 * units], 2, lite)
+        candidate_kernel = recurrent_kernel[:, 2 * units :]
+    if recurrent_bias is None:
+        recurrent_bias = tf.zeros([3 * units], x.dtype)
 
     def step(x, states):
         (h,) = states
         if cell.reset_after:
-            recurrent = tf.matmul(h, recurrent_kernel)
-            if recurrent_bias is not None:
-                recurrent = recurrent + recurrent_bias
             x_z, x_r, x_h = tf.split(x, 3, axis=1)
-            h_z, h_r, h_h = tf.split(recurrent, 3, axis=1)
+            h_z, h_r, h_h = gates(h, recurrent_bias[None])
             z = cell.recurrent_activation(x_z + h_z)
             r = cell.recurrent_activation(x_r + h_r)
             candidate = cell.activation(x_h + r * h_h)
         else:
             x_gates, x_h = tf.split(x, [2 * units, units], axis=1)
-            gates = x_gates + tf.matmul(h, gate_kernel)
-            z, r = tf.split(gates, 2, axis=1)
-            z = cell.recurrent_activation(z)
-            r = cell.recurrent_activation(r)
+            z, r = map(cell.recurrent_activation, gates(h, x_gates))
             candidate = cell.activation(
                 x_h + tf.matmul(r * h, candidate_kernel)
             )
@@ -334,7 +349,10 @@ def graph_loop(x, step, states, mask, every_step, zero_masked):
         steps if every_step else 0,
         element_shape=[x.shape[1], *rest],
     )
-    previous = tf.zeros([_batch(x), *rest], dtype)
+    # Only a mask, or a last output that is asked for, needs the one before.
+    previous = [tf.zeros([_batch(x), *rest], dtype)]
+    if mask is None and every_step:
+        previous = []
     masked_step = _masked(step, zero_masked)
 
     def body(t, previous, states, outputs):
@@ -342,23 +360,24 @@ def graph_loop(x, step, states, mask, every_step, zero_masked):
         if mask is None:
             output, states = step(x_t, states)
         else:
-            output, states = masked_step(x_t, mask[t], previous, states)
+            output, states = masked_step(x_t, mask[t], previous[0], states)
         if every_step:
             outputs = outputs.write(t, output)
-        return t + 1, output, states, outputs
+        return t + 1, [output] * len(previous), list(states), outputs
 
-    _, last, states, outputs = tf.while_loop(
+    _, previous, states, outputs = tf.while_loop(
         lambda t, *_: t < steps,
         body,
-        (0, previous, states, outputs),
+        (0, previous, list(states), outputs),
         shape_invariants=(
             tf.TensorShape([]),
-            tf.TensorShape([x.shape[1], *rest]),
+            [tf.TensorShape([x.shape[1], *rest])] * len(previous),
             [_invariant(state, x) for state in states],
             tf.TensorShape(None),
         ),
     )
-    return last, outputs.stack() if every_step else None, states
+    outputs = outputs.stack() if every_step else None
+    return previous[0] if previous else outputs[-1], outputs, states
 
 
 def _invariant(state, x):
