@@ -43,8 +43,17 @@ def target(path, folder=False):
     return path
 
 
-def write(path, content):
-    """Writes bytes to a file: as they were before, or all of them."""
+@contextlib.contextmanager
+def written(path, content):
+    """A temporary file that takes the place of `path` when all went well.
+
+    Args:
+        path: Absolute `pathlib.Path`.
+        content: Bytes, or a view of them.
+
+    Yields:
+        `pathlib.Path` of the temporary file, which holds the content.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -52,6 +61,7 @@ def write(path, content):
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
+        yield pathlib.Path(name)
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

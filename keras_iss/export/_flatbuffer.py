@@ -2,6 +2,7 @@
 
 import collections
 import json
+import zlib
 
 import flatbuffers
 import numpy as np
@@ -65,12 +66,22 @@ def finished(content, description, entries):
     """The file with metadata, and with equal constants stored once.
 
     Args:
-        content: Bytes of a TFLite file.
+        content: Bytes of a TFLite file, its constants in the flatbuffer or
+            behind it.
         description: Text of the file's description.
         entries: Dict that JSON can hold.
+
+    Returns:
+        Memory view of the file, its constants in the flatbuffer.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     model.description = description
+    everything = np.frombuffer(content, np.uint8)
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            end = buffer.offset + buffer.size
+            buffer.data = everything[buffer.offset : end]
+        buffer.offset = buffer.size = 0
     _share_equal_buffers(model)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(json.dumps(entries).encode(), np.uint8)
@@ -78,12 +89,11 @@ def finished(content, description, entries):
     entry = schema.MetadataT()
     entry.name = METADATA
     entry.buffer = len(model.buffers) - 1
-    model.metadata = [
-        x for x in model.metadata or [] if x.name != b"CONVERSION_METADATA"
-    ] + [entry]
+    model.metadata = [*(model.metadata or []), entry]
+    # Large enough at once: a builder that grows copies itself.
     builder = flatbuffers.Builder(len(content) + (1 << 16))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return memoryview(builder.Bytes)[builder.Head() :]
 
 
 def _share_equal_buffers(model):
@@ -93,8 +103,8 @@ def _share_equal_buffers(model):
         data = buffer.data
         if number == 0 or data is None or len(data) == 0:
             continue
-        key = np.asarray(data, np.uint8).tobytes()
-        key = (len(key), hash(key))
+        data = np.asarray(data, np.uint8)
+        key = (len(data), zlib.crc32(data))
         for other in first.get(key, []):
             if np.array_equal(model.buffers[other].data, data):
                 target[number] = other

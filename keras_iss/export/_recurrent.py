@@ -61,10 +61,11 @@ def lowered(model, loop, more=lambda layer, inner_loop: []):
                 )
                 if hasattr(layer, name)
             ]
-        elif type(
-            layer
-        ) is keras.layers.TimeDistributed and _acts_on_each_sample(layer.layer):
-            patches.append((layer, "call", _merged(layer)))
+        elif type(layer) is keras.layers.TimeDistributed:
+            make = _merged
+            if not _acts_on_each_sample(layer.layer):
+                make = _looping
+            patches.append((layer, "call", make(layer, loop)))
     with contextlib.ExitStack() as stack:
         for layer, name, value in patches:
             replace(stack, layer, name, value)
@@ -555,7 +556,7 @@ def _acts_on_each_sample(layer):
     )
 
 
-def _merged(layer):
+def _merged(layer, loop):
     original = layer.call
 
     def call(inputs, training=None, mask=None):
@@ -572,6 +573,29 @@ def _merged(layer):
         x = tf.reshape(x, [shape[0], shape[1], *x.shape[1:]])
         x.set_shape([*inputs.shape[:2], *x.shape[2:]])
         return x
+
+    return call
+
+
+def _looping(layer, loop):
+    """`TimeDistributed.call` as a loop that calls its layer in each step."""
+    original = layer.call
+
+    def call(inputs, training=None, mask=None):
+        inner = layer.layer
+        unknown = inputs.shape[1] is None and inputs.shape[2:].is_fully_defined()
+        if training or not unknown or (mask is not None and inner._call_has_mask_arg):
+            return original(inputs, training=training, mask=mask)
+        kwargs = {"training": False} if inner._call_has_training_arg else {}
+        _, outputs, _ = loop(
+            time_major(inputs),
+            lambda x, states: (inner.call(x, **kwargs), states),
+            [],
+            None,
+            every_step=True,
+            zero_masked=False,
+        )
+        return batch_major(outputs)
 
     return call
 

@@ -1,6 +1,7 @@
 """A Keras model as a TFLite file of builtin operations only."""
 
 import contextlib
+import gc
 import pathlib
 import re
 import tempfile
@@ -61,7 +62,8 @@ def export(
         content = _converted(
             function, batch_size, quantize, samples, fused, reset, stepper
         )
-        foreign = _flatbuffer.foreign(content)
+        operators = _flatbuffer.operators(content)
+        foreign = [name for name in operators if name.startswith("CUSTOM")]
         if foreign:
             raise ValueError(
                 f"`{model.name}` would need {', '.join(foreign)}, which a "
@@ -72,13 +74,15 @@ def export(
             f"{model.name}, exported by keras-iss {__version__}",
             _metadata(function, batch_size, quantize, recurrent_op, stepper),
         )
-        errors = {}
-        if verify:
-            errors = _verify.verify_lite(
-                content, function, batch_size, quantize, stepper
-            )
-        _files.write(path, content)
-    return Export(path, len(content), _flatbuffer.operators(content), errors)
+        size, errors = len(content), {}
+        with _files.written(path, content) as file:
+            # What follows needs the memory.
+            del content
+            if verify:
+                errors = _verify.verify_lite(
+                    file, function, batch_size, quantize, stepper
+                )
+    return Export(path, size, operators, errors)
 
 
 def _check_options(batch_size, quantize, representative_data, recurrent_op):
@@ -223,6 +227,10 @@ def _converted(function, batch_size, quantize, samples, fused, reset, stepper):
         )
         # It is of no use from here on, and holds all the weights.
         converter._trackable_obj = None
+        gc.collect()
+        # Constants beside the flatbuffer: fewer copies; `finished` takes them
+        # in again.
+        converter._experimental_use_buffer_offset = True
         converter.exclude_conversion_metadata = True
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.TFLITE_BUILTINS_INT8

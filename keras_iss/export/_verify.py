@@ -105,11 +105,11 @@ def error_of(got, expected, relative):
     return float(np.abs(difference).max()) / scale
 
 
-def verify_lite(content, function, batch, quantize, stepper):
+def verify_lite(path, function, batch, quantize, stepper):
     """Runs a TFLite file beside its model.
 
     Args:
-        content: Bytes of the file.
+        path: `pathlib.Path` of the file.
         function: The `Callable` of the model.
         batch: Size of the batch, or `None` where it is dynamic.
         quantize: As in `export_tflite`.
@@ -124,7 +124,7 @@ def verify_lite(content, function, batch, quantize, stepper):
     relative = quantize in ("int8", "int8_full")
     errors = dict.fromkeys(function.output_names, 0.0)
     for inputs, expected in cases(function, batch):
-        interpreter = _interpreter(content)
+        interpreter = _interpreter(path)
         got = _run(interpreter, "serve", function.inputs, inputs)
         for name, value in expected.items():
             error = error_of(got[name], value, relative)
@@ -171,10 +171,10 @@ def verify_saved_model(folder, function):
     return errors
 
 
-def _interpreter(content):
+def _interpreter(path):
     from ai_edge_litert.interpreter import Interpreter
 
-    return Interpreter(model_content=content, num_threads=2)
+    return Interpreter(str(path), num_threads=2)
 
 
 def _run(interpreter, signature, inputs, values):
