@@ -488,7 +488,8 @@ def lite_loop(x, step, states, mask, every_step, zero_masked):
                 tf.TensorShape([None, x.shape[1], *rest]),
             ),
         )
-        outputs = _rows(outputs, 0, steps)
+        # Unlike `_rows`, this keeps the known sizes in the converter's eyes.
+        outputs = outputs[:steps]
     last = previous[0] if previous else tf.gather(outputs, steps - 1)
     return last, outputs, states
 
@@ -583,8 +584,14 @@ def _looping(layer, loop):
 
     def call(inputs, training=None, mask=None):
         inner = layer.layer
-        unknown = inputs.shape[1] is None and inputs.shape[2:].is_fully_defined()
-        if training or not unknown or (mask is not None and inner._call_has_mask_arg):
+        unknown = (
+            inputs.shape[1] is None and inputs.shape[2:].is_fully_defined()
+        )
+        if (
+            training
+            or not unknown
+            or (mask is not None and inner._call_has_mask_arg)
+        ):
             return original(inputs, training=training, mask=mask)
         kwargs = {"training": False} if inner._call_has_training_arg else {}
         _, outputs, _ = loop(
