@@ -46,7 +46,7 @@ def keras_model(task):
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     model = language_model(task.units, task.vocabulary, task.embedding)
     model.set_weights(list(task.weights().values()))
     return model

@@ -91,9 +91,21 @@ def finished(content, description, entries):
     entry.buffer = len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
     # Large enough at once: a builder that grows copies itself.
-    builder = flatbuffers.Builder(len(content) + (1 << 16))
+    builder = _Builder(len(content) + (1 << 16))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return memoryview(builder.Bytes)[builder.Head() :]
+
+
+class _Builder(flatbuffers.Builder):
+    """Puts arrays where the schema wants them: at multiples of 16 bytes.
+
+    The schema's own Python code leaves that out, and a kernel or a delegate
+    may read a constant in place.
+    """
+
+    def CreateNumpyVector(self, x):
+        self.Prep(16, x.nbytes)
+        return super().CreateNumpyVector(x)
 
 
 def _share_equal_buffers(model):

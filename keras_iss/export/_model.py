@@ -217,6 +217,7 @@ def check(model):
             f"`{model.name}` has not been built: call the model on data, or "
             "give it an Input, before exporting it."
         )
+    _check_arguments(model)
     for x in Callable(model).inputs:
         if x.dtype == "string":
             raise ValueError(
@@ -238,6 +239,27 @@ def check(model):
                     "NaN or infinity: the model's outputs would be no "
                     "numbers. Restore weights from before training diverged."
                 )
+
+
+def _check_arguments(model):
+    """Of a subclassed model, Keras records the first argument alone."""
+    if _functional(model) is not None:
+        return
+    parameters = list(inspect.signature(model.call).parameters.values())
+    others = [
+        x.name
+        for x in parameters[1:]
+        if x.default is x.empty
+        and x.kind in (x.POSITIONAL_OR_KEYWORD, x.KEYWORD_ONLY)
+        and x.name not in ("training", "mask")
+    ]
+    if others:
+        raise ValueError(
+            f"`{model.name}` is called with more than one argument "
+            f"({parameters[0].name}, {', '.join(others)}), and Keras keeps "
+            "the shape of the first alone. Let it take one dict of inputs, or "
+            "build it with keras.Model(inputs, outputs)."
+        )
 
 
 def own_message(error):

@@ -49,6 +49,9 @@ def lowered(model, loop, more=lambda layer, inner_loop: []):
                 inner = _loop_of(layer, loop)
                 patches.append((layer, "inner_loop", inner))
             patches += more(layer, inner)
+        elif type(layer) is keras.layers.Embedding:
+            if loop is not graph_loop:
+                patches.append((layer, "call", _looked_up_by_time(layer)))
         elif type(layer) is keras.layers.Dense:
             if loop is not graph_loop:
                 patches.append((layer, "call", _one_product(layer)))
@@ -431,7 +434,8 @@ def lite_loop(x, step, states, mask, every_step, zero_masked):
                 mask_t = tf.gather(mask, t)
                 output, states = masked_step(x_t, mask_t, previous[0], states)
             outputs = [
-                _updated(all, output[None], [t, *zeros]) for all in outputs
+                _updated(all, tf.expand_dims(output, 0), [t, *zeros])
+                for all in outputs
             ]
             return t + 1, [output] * len(previous), list(states), outputs
 
@@ -458,7 +462,9 @@ def lite_loop(x, step, states, mask, every_step, zero_masked):
         if mask is not None:
             mask = tf.cast(mask, tf.int32)
             mask = tf.pad(mask, padding + [[0, 0]])
-        outputs = tf.zeros([steps + chunk - 1, batch, *rest], dtype)
+        # Of a shape that LiteRT knows before it runs: else it would take all
+        # that follows as of unknown shape, and run it by slower means.
+        outputs = tf.zeros([tf.shape(x)[0], batch, *rest], dtype)
         empty = tf.zeros([chunk, batch, *rest], dtype)
 
         def body(start, previous, states, outputs):
@@ -618,5 +624,21 @@ def _one_product(layer):
         if layer.bias is not None:
             x = x + layer.bias
         return x if layer.activation is None else layer.activation(x)
+
+    return call
+
+
+def _looked_up_by_time(layer):
+    """`Embedding.call` in the order in which a recurrent layer reads it.
+
+    It is the numbers that are transposed then and not the vectors: the
+    converter takes out the transposition that follows with its reverse.
+    """
+    original = layer.call
+
+    def call(inputs, *args, **kwargs):
+        if inputs.shape.rank != 2 or inputs.shape[0] == 1:
+            return original(inputs, *args, **kwargs)
+        return batch_major(original(tf.transpose(inputs), *args, **kwargs))
 
     return call
