@@ -28,10 +28,8 @@ def recurrent(x):
         "lstm_backwards": sequences(lstm, go_backwards=True),
         "lstm_backwards_last_output": lstm(4, go_backwards=True),
         "lstm_with_dropout": lstm(4, dropout=0.3, recurrent_dropout=0.3),
-        "lstm_unrolled_off": sequences(lstm, unroll=False),
         "lstm_one_unit": sequences(lstm, 1),
         "gru": sequences(gru),
-        "gru_last_output": gru(4),
         "gru_reset_before": sequences(gru, reset_after=False),
         "gru_reset_before_without_bias": gru(
             4, reset_after=False, use_bias=False
@@ -62,7 +60,13 @@ def recurrent(x):
             layers.Lambda(lambda y: y - ops.mean(y, axis=0, keepdims=True))
         ),
     }
-    outputs = {name: layer(x) for name, layer in of.items()}
+    return {name: layer(x) for name, layer in of.items()}
+
+
+def directions(x):
+    """Layers that read a sequence from both ends."""
+    lstm, gru, simple = layers.LSTM, layers.GRU, layers.SimpleRNN
+    outputs = {"lstm": sequences(lstm)(x), "lstm_last_output": lstm(4)(x)}
     for mode in ("concat", "sum", "mul", "ave"):
         kind = {"mul": gru, "ave": simple}.get(mode, lstm)
         for name, both in (
@@ -76,6 +80,10 @@ def recurrent(x):
     outputs["bidirectional_of_two_kinds"] = layers.Bidirectional(
         sequences(lstm), backward_layer=sequences(gru, go_backwards=True)
     )(x)
+    for i, part in enumerate(
+        layers.Bidirectional(layers.GRU(4, return_state=True))(x)
+    ):
+        outputs[f"bidirectional_states_{i}"] = part
     back = sequences(lstm, 3, go_backwards=True)(x)
     outputs["directions_of_unequal_sizes"] = layers.Concatenate()(
         [sequences(lstm, 5)(x), ops.flip(back, 1)]
@@ -102,10 +110,6 @@ def connected(x):
     outputs["decoder_bidirectional"] = layers.Bidirectional(layers.LSTM(4))(
         x, initial_state=[h, c, c, h]
     )
-    for i, part in enumerate(
-        layers.Bidirectional(layers.GRU(4, return_state=True))(x)
-    ):
-        outputs[f"bidirectional_states_{i}"] = part
     cells = [layers.LSTMCell(4), layers.GRUCell(3)]
     last, lstm_states, gru_state = layers.RNN(cells, return_state=True)(x)
     outputs["stacked_states"] = layers.Concatenate()(
@@ -226,11 +230,35 @@ def images(x):
     }
 
 
+def several(x):
+    """A few of all, where all would take too long."""
+    y = layers.Masking()(x)
+    cells = [layers.LSTMCell(4), layers.GRUCell(3)]
+    of = {
+        "lstm": sequences(layers.LSTM),
+        "gru_reset_before": layers.GRU(4, reset_after=False),
+        "rnn_of_a_list": layers.RNN(cells, return_sequences=True),
+        "bidirectional": layers.Bidirectional(
+            sequences(layers.SimpleRNN, zero_output_for_mask=True),
+            merge_mode="sum",
+        ),
+    }
+    outputs = {}
+    for name, layer in of.items():
+        outputs |= {name: layer(x), f"masked_{name}": layer(y)}
+    outputs["time_distributed"] = layers.TimeDistributed(layers.Dense(2))(
+        outputs["masked_lstm"]
+    )
+    return outputs
+
+
 # What the families read: shape but for batch and time, and dtype.
 FAMILIES = {
     recurrent: ((FEATURES,), "float32"),
+    directions: ((FEATURES,), "float32"),
     connected: ((FEATURES,), "float32"),
     masking: ((FEATURES,), "float32"),
+    several: ((FEATURES,), "float32"),
     embedding: ((), "int32"),
     images: ((4, 2), "float32"),
 }
@@ -268,7 +296,7 @@ def data_for(family, batch, steps, seed=0):
         x = rng.integers(1, 7, shape).astype(dtype)
     else:
         x = rng.normal(size=shape).astype(dtype)
-    if family in (masking, embedding):
+    if family in (masking, embedding, several):
         gone = rng.random((batch, steps)) < 0.3
         gone[0, : steps // 4] = True
         gone[0, steps - steps // 4 :] = True

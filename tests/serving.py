@@ -53,6 +53,8 @@ def lite(path, calls):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=path, num_threads=1)
+    # It resets the variables of all signatures, and so wants all allocated.
+    interpreter.allocate_tensors()
     results = []
     for signature, inputs in calls:
         if signature == "reset_all_variables":

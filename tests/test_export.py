@@ -47,15 +47,11 @@ def path(tmp_path):
 
 
 def attributes(model):
-    return {
-        id(layer): {
-            name: id(value)
-            for name, value in vars(layer).items()
-            # Keras makes these when they are first asked for.
-            if name not in ("_inbound_nodes", "_outbound_nodes")
-        }
+    """The names of what each layer has, without what Keras adds lazily."""
+    return [
+        {name for name in vars(layer) if not name.endswith("dropout_mask")}
         for layer in model._flatten_layers()
-    }
+    ]
 
 
 def export(model, path, **options):
@@ -66,10 +62,7 @@ def export(model, path, **options):
     assert done.path == path and done.size == len(content)
     assert done.operators == _flatbuffer.operators(content)
     assert_builtin(content)
-    after = attributes(model)
-    for layer in model._flatten_layers():
-        new = set(after[id(layer)]) - set(before[id(layer)])
-        assert not new & {"inner_loop", "call", "get_initial_state"}, new
+    assert attributes(model) == before
     assert_equal(values(model), state)
     assert [x.name for x in path.parent.iterdir()] == [path.name]
     return done
@@ -137,57 +130,40 @@ def random(*shape, seed=0):
 # Family, batch size and number of time steps of the file, None where dynamic.
 FILES = [
     (export_cases.recurrent, None, None),
-    (export_cases.recurrent, 1, 5),
+    (export_cases.directions, 1, 5),
     (export_cases.connected, 3, None),
-    (export_cases.masking, None, None),
-    (export_cases.masking, 1, 5),
+    (export_cases.masking, 1, None),
     (export_cases.embedding, None, None),
+    (export_cases.several, None, 5),
     (export_cases.images, 1, None),
 ]
 
 
-def cases():
-    for family, batch, time in FILES:
-        model = export_cases.build(family, batch, time)
-        for name in model.output:
-            yield pytest.param(
-                (family, batch, time),
-                name,
-                id=f"{family.__name__}-{batch}-{time}-{name}",
-            )
-
-
-@pytest.fixture(scope="module")
-def served(lite, tmp_path_factory):
-    """What the model and its file give for several inputs, by family."""
-    known = {}
-
-    def run(family, batch, time):
-        key = family, batch, time
-        if key not in known:
-            path = tmp_path_factory.mktemp("family") / "model.tflite"
-            model = export_cases.build(family, None, time)
-            export(model, path, batch_size=batch, verify=False)
-            data = [
-                data_for(family, batch or count, time or steps, seed=steps)
-                for count, steps in ((2, 7), (3, 19), (1, 1), (4, 4))
-            ][: 2 if batch and time else None]
-            got = lite(path, [("serve", {"sequence": x}) for x in data])
-            wanted = [
-                keras.tree.map_structure(ops.convert_to_numpy, model(x))
-                for x in data
-            ]
-            known[key] = list(zip(got, wanted, strict=True))
-        return known[key]
-
-    return run
-
-
-@pytest.mark.parametrize(("file", "name"), cases())
-def test_a_file_computes_what_the_model_computes(served, file, name):
-    for got, wanted in served(*file):
+@pytest.mark.parametrize(("family", "batch", "time"), FILES)
+def test_a_file_computes_what_the_model_computes(
+    lite, path, family, batch, time
+):
+    model = export_cases.build(family, None, time)
+    export(model, path, batch_size=batch, verify=False)
+    data = [
+        data_for(family, batch or count, time or steps, seed=steps)
+        for count, steps in ((2, 7), (3, 19), (1, 1))
+    ]
+    results = lite(path, [("serve", {"sequence": x}) for x in data])
+    for x, got in zip(data, results):
+        wanted = model(x)
         assert set(got) == set(wanted)
-        assert_close([got[name]], [wanted[name]])
+        errors = {
+            name: np.abs(got[name] - wanted[name].numpy()).max()
+            if got[name].shape == wanted[name].shape
+            else f"shapes {got[name].shape} and {wanted[name].shape}"
+            for name in wanted
+        }
+        assert not {
+            name: error
+            for name, error in errors.items()
+            if isinstance(error, str) or not error <= TOLERANCE
+        }
 
 
 @pytest.mark.parametrize(("batch", "every_step"), [(1, True), (3, False)])
@@ -215,27 +191,43 @@ def test_a_fixed_number_of_time_steps(lite, path, time):
 
 
 class Subclassed(keras.Model):
-    """Reads two inputs by name, and gives a dict."""
+    """Reads a dict, and gives one."""
 
     def __init__(self):
         super().__init__(name="subclassed")
         self.lstm = layers.LSTM(4, return_sequences=True)
         self.head = layers.Dense(2)
 
-    def call(self, first, second=None, training=False):
-        y = self.lstm(first, training=training) + second
+    def call(self, inputs, training=False):
+        y = self.lstm(inputs["first"], training=training) + inputs["second"]
         return {"b": self.head(y), "a": ops.max(y, axis=1)}
+
+
+class TwoArguments(Subclassed):
+    def call(self, first, second, training=False):
+        return super().call({"first": first, "second": second})
 
 
 def test_a_subclassed_model(lite, path):
     model = Subclassed()
-    first, second = random(2, 5, FEATURES), random(2, 5, 4)
-    wanted = model(first, second=second)
+    data = {"first": random(2, 5, FEATURES), "second": random(2, 5, 4)}
+    wanted = model(data)
     export(model, path, batch_size=2)
-    (got,) = lite(path, [("serve", {"first": first, "second": second})])
+    named = {f"inputs_{name}": x for name, x in data.items()}
+    (got,) = lite(path, [("serve", named)])
     assert set(got) == {"a", "b"}
     for name in got:
         assert_close([got[name]], [wanted[name].numpy()])
+
+
+def test_a_subclassed_model_of_which_keras_forgets_an_argument(path):
+    model = TwoArguments()
+    model(random(2, 5, FEATURES), random(2, 5, 4))
+    with (
+        unharmed(model, path),
+        pytest.raises(ValueError, match="first, second.*one dict"),
+    ):
+        keras_iss.export_tflite(model, path)
 
 
 def test_inputs_and_outputs_keep_their_names(lite, path):
@@ -289,20 +281,15 @@ def test_a_model_in_half_precision_computes_in_single(lite, path):
     assert half.layers[1].compute_dtype == "float16"
 
 
-def test_a_model_in_double_precision(lite, path):
+def test_a_model_in_double_precision(path):
     x = keras.Input((None, FEATURES), dtype="float64", name="sequence")
-    y = layers.GRU(4, dtype="float64")(x)
-    model = randomize(keras.Model(x, y))
-    data = random(1, 9, FEATURES).astype("float64")
-    try:
-        export(model, path)
-    except ValueError as error:
-        # To refuse is right; to compute something else is not.
-        assert "float64" in str(error) or "tf." in str(error)
-        assert not path.exists()
-        return
-    (got,) = lite(path, [("serve", {"sequence": data})])
-    assert_close(got, outputs(model, data))
+    y = layers.GRU(4, dtype="float64", name="double")(x)
+    model = keras.Model(x, y)
+    with (
+        unharmed(model, path),
+        pytest.raises(ValueError, match="`double` computes in float64"),
+    ):
+        keras_iss.export_tflite(model, path)
 
 
 def test_a_model_without_recurrent_layers(lite, path):
@@ -329,7 +316,8 @@ def test_a_stateful_model_keeps_its_state_until_reset(lite, path):
     export(model, path, batch_size=2)
     for layer in model._flatten_layers():
         if isinstance(layer, layers.RNN):
-            layer.reset_state()
+            for state in keras.tree.flatten(layer.states):
+                state.assign(np.zeros(state.shape))
     one, two, _, again = lite(
         path,
         [
@@ -392,16 +380,13 @@ def test_quantized_weights(
     done = export(large, path, quantize=quantize, **options)
     assert tensor_types(path) == stored
     assert done.size < share * float_size
-    worst = 0
-    for seed in range(5):
-        x = random(1, 6, FEATURES, seed=seed)
-        (got,) = lite(path, [("serve", {"sequence": x})])
-        (got,) = got.values()
-        (wanted,) = outputs(large, x)
-        if quantize == "float16":
-            np.testing.assert_allclose(got, wanted, atol=error)
-        worst = max(worst, relative_error(got, wanted))
-    assert worst < error
+    data = [random(1, 6, FEATURES, seed=seed) for seed in range(20)]
+    results = lite(path, [("serve", {"sequence": x}) for x in data])
+    got = np.stack([next(iter(result.values())) for result in results])
+    wanted = np.stack([outputs(large, x)[0] for x in data])
+    if quantize == "float16":
+        np.testing.assert_allclose(got, wanted, atol=error)
+    assert relative_error(got, wanted) < error
 
 
 @pytest.mark.parametrize("quantize", ["float16", "int8"])
@@ -481,14 +466,6 @@ def test_the_fused_operation_in_full_integers_is_reset_by_the_caller(
     assert relative_error(*one.values(), outputs(model, data[:1])[0]) < 0.2
 
 
-def encoded(x):
-    y, h, c = (
-        layers.GRU(4, return_state=True)(x),
-        *[layers.Dense(4)(x[:, 0]) for _ in range(2)],
-    )
-    return layers.LSTM(4, name="culprit")(x, initial_state=[h, c])
-
-
 NOT_FUSED = {
     "gru": (lambda x: layers.GRU(4, name="culprit")(x), "GRUCell"),
     "relu": (
@@ -509,7 +486,7 @@ NOT_FUSED = {
         lambda x: layers.LSTM(4, name="culprit")(
             x, initial_state=[layers.Dense(4)(x[:, 0])] * 2
         ),
-        "given a initial state|given an initial state",
+        "given an initial state",
     ),
     "return_state": (
         lambda x: layers.LSTM(4, return_state=True, name="culprit")(x)[1],
@@ -678,17 +655,15 @@ def test_constants_are_aligned_as_the_format_demands(path):
 # SavedModel.
 
 
-@pytest.mark.parametrize(
-    "family", [export_cases.recurrent, export_cases.masking]
-)
-def test_a_saved_model_serves_without_keras(tensorflow, tmp_path, family):
+def test_a_saved_model_serves_without_keras(tensorflow, tmp_path):
+    family = export_cases.several
     model = export_cases.build(family)
-    before = attributes(model)
-    done = keras_iss.export_saved_model(
-        model, tmp_path / "saved", verify=family is export_cases.masking
-    )
+    before, state = attributes(model), values(model)
+    done = keras_iss.export_saved_model(model, tmp_path / "saved")
     assert done.size > 0 and done.path == tmp_path / "saved"
-    assert attributes(model).keys() == before.keys()
+    assert set(done.errors) == set(model.output)
+    assert attributes(model) == before
+    assert_equal(values(model), state)
     data = [data_for(family, *shape) for shape in ((2, 7), (3, 12), (1, 1))]
     results = tensorflow(
         done.path, [("serving_default", {"sequence": x}) for x in data]
@@ -770,24 +745,26 @@ TOLERANCES = tuple(_verify.TOLERANCE)
 # Bad input, and failures halfway.
 
 
+def replaceable(model):
+    """What an export may replace meanwhile, of each layer."""
+    return [
+        vars(layer).get(name)
+        for layer in model._flatten_layers()
+        for name in ("call", "inner_loop", "stateful", "_dtype_policy")
+    ]
+
+
 @contextlib.contextmanager
 def unharmed(model, path, content=b"the old file"):
     """What fails inside leaves the model, and the file that was there."""
-    if not isinstance(model, keras.Model):
-        yield
-        return
     path.write_bytes(content)
-    before = {id(layer): dict(vars(layer)) for layer in model._flatten_layers()}
-    state = values(model) if model.built else []
+    before = attributes(model), replaceable(model)
+    state = values(model)
     yield
     assert path.read_bytes() == content
     assert [one.name for one in path.parent.iterdir()] == [path.name]
-    for layer in model._flatten_layers():
-        after = vars(layer)
-        assert after.keys() == before[id(layer)].keys(), layer.name
-        for name in ("call", "inner_loop", "stateful", "_dtype_policy"):
-            assert after.get(name) is before[id(layer)].get(name)
-    assert_equal(values(model) if model.built else [], state)
+    assert before == (attributes(model), replaceable(model))
+    assert_equal(values(model), state)
 
 
 BAD_OPTIONS = {
@@ -984,16 +961,21 @@ def test_a_file_that_computes_something_else(monkeypatch, path, streaming):
 
 
 def test_what_is_of_another_size_at_run_time(lite, path):
+    for batch in (1, 2):
+        model = small()
+        export(model, path, batch_size=batch, verify=False)
+        more = random(batch + 1, 5, FEATURES)
+        with pytest.raises(RuntimeError, match="RuntimeError"):
+            lite(path, [("serve", {"sequence": more})])
     model = small(5)
     export(model, path, batch_size=2, verify=False)
     good = random(2, 5, FEATURES)
-    for shape in ((3, 5, FEATURES), (2, 6, FEATURES), (2, 5, 4), (2, 5)):
-        # LiteRT raises an error, or computes for the size it is given.
-        x = random(*shape)
-        try:
-            (got,) = lite(path, [("serve", {"sequence": x})])
-        except RuntimeError:
-            continue
-        assert_close(got, outputs(model, x))
+    for shape in ((3, 5, FEATURES), (2, 5, 4), (2, 5), (2, 4, FEATURES)):
+        with pytest.raises(RuntimeError, match="ValueError|RuntimeError"):
+            lite(path, [("serve", {"sequence": random(*shape)})])
+    # LiteRT itself lets this pass, and reads as many steps as it knows of.
+    longer = random(2, 6, FEATURES)
+    (got,) = lite(path, [("serve", {"sequence": longer})])
+    assert_close(got, outputs(model, longer[:, :5]))
     (got,) = lite(path, [("serve", {"sequence": good})])
     assert_close(got, outputs(model, good))

@@ -76,11 +76,14 @@ def _refusing_initial_state(layer):
     original = layer.call
 
     def call(sequences, initial_state=None, mask=None, training=False):
-        for given, what in ((initial_state, "initial state"), (mask, "mask")):
+        for given, what in (
+            (initial_state, "an initial state"),
+            (mask, "a mask"),
+        ):
             if given is not None:
                 raise FusedError(
                     f"`{layer.name}` cannot be the fused LSTM operation: it "
-                    f"is given a {what}, which the operation has no input "
+                    f"is given {what}, which the operation has no input "
                     'for. Export it with recurrent_op="loop".'
                 )
         return original(sequences, training=training)

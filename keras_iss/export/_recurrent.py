@@ -141,6 +141,9 @@ def _swapped(x, batch_axis):
     if x.shape[batch_axis] == 1 and rest.is_fully_defined():
         # One sample: the order in memory stays.
         shape = [x.shape[1], x.shape[0]]
+        if shape == [None, 1]:
+            # Not -1: a larger batch would pass for more time steps.
+            shape = [tf.shape(x)[1], 1]
         shape = [-1 if size is None else size for size in shape]
         return tf.reshape(x, shape + rest.as_list())
     return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])

@@ -41,6 +41,7 @@ def export(
     _check_options(batch_size, quantize, representative_data, recurrent_op)
     path = _files.target(path)
     check(model)
+    _check_precision(model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_fused.plain_errors())
         stack.enter_context(float32(model))
@@ -114,6 +115,15 @@ def _check_options(batch_size, quantize, representative_data, recurrent_op):
             f"representative_data is of no use to quantize={quantize!r}; it "
             'is for quantize="int8_full".'
         )
+
+
+def _check_precision(model):
+    for layer in model._flatten_layers():
+        if layer.compute_dtype == "float64":
+            raise ValueError(
+                f"`{layer.name}` computes in float64, which LiteRT does not. "
+                "Build the model in float32, and give it the same weights."
+            )
 
 
 def _check_batch(function, batch_size):
