@@ -46,13 +46,15 @@ def cells(draw):
 
 
 @st.composite
-def recurrent(draw, every_step, forward_only):
+def recurrent(draw, every_step, forward_only, masked):
     """A recurrent layer, of a random kind and with random options."""
     options = {
         "return_sequences": every_step,
         "zero_output_for_mask": draw(st.booleans()),
     }
-    kind = draw(st.sampled_from(["lstm", "gru", "simple", "cell", "cells"]))
+    # Keras' own loop fails on several cells with a mask.
+    kinds = ["lstm", "gru", "simple", "cell", *([] if masked else ["cells"])]
+    kind = draw(st.sampled_from(kinds))
     event(kind)
     both = not forward_only and draw(st.booleans())
     if not forward_only and not both:
@@ -89,7 +91,7 @@ def models(draw, streaming):
     for number in range(count):
         last = number == count - 1
         every_step = not last or draw(st.booleans())
-        y = draw(recurrent(every_step, forward_only=streaming))(y)
+        y = draw(recurrent(every_step, streaming, masked))(y)
         between = draw(st.sampled_from([None, "dense", "norm", "dropout"]))
         if between == "dense":
             y = layers.Dense(draw(SIZES), activation="relu")(y)
@@ -109,7 +111,7 @@ def relative_error(got, wanted):
 
 
 @settings(
-    max_examples=12,
+    max_examples=8,
     derandomize=True,
     deadline=None,
     suppress_health_check=[
