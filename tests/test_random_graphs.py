@@ -55,14 +55,19 @@ class Grower:
 
     def model(self):
         """All that nothing reads, behind dense heads."""
-        leaves = [
-            x
-            for x in self.tensors[1:]
-            if not x._keras_history.operation._outbound_nodes
-        ] or self.tensors[-1:]
+        leaves = [x for x in self.tensors[1:] if not is_read(x)]
         outputs = [layers.Dense(2)(x) for x in leaves]
         outputs += [layers.Dense(2)(x) for x in self.vectors]
         return keras.Model(self.inputs[0], outputs)
+
+
+def is_read(tensor):
+    """Whether anything reads it; its layer may have other outputs."""
+    return any(
+        tensor is read
+        for node in tensor._keras_history.operation._outbound_nodes
+        for read in node.input_tensors
+    )
 
 
 GROWTHS = {}
