@@ -1,0 +1,1 @@
+"""What the examples of the paper's three systems share."""
