@@ -131,6 +131,10 @@ def connected(x):
     outputs["stacked_layers"] = layers.Dense(2, activation="softmax")(stacked)
     outputs["batch_normalization"] = layers.BatchNormalization()(once)
     outputs["layer_normalization"] = layers.LayerNormalization()(once)
+    outputs["scaled"] = layers.EinsumDense("btd,d->btd", (None, FEATURES))(once)
+    outputs["spread"] = layers.EinsumDense(
+        "btd,ed->betd", (2, None, FEATURES), bias_axes="d"
+    )(once)
     outputs["convolution"] = layers.Conv1D(4, 3, padding="same")(once)
     outputs["separable"] = layers.SeparableConv1D(4, 3, padding="same")(once)
     outputs["pooling"] = layers.GlobalMaxPooling1D()(once)

@@ -55,6 +55,9 @@ def lowered(model, loop, more=lambda layer, inner_loop: []):
         elif type(layer) is keras.layers.Dense:
             if loop is not graph_loop:
                 patches.append((layer, "call", _one_product(layer)))
+        elif type(layer) is keras.layers.EinsumDense:
+            if loop is not graph_loop:
+                patches.append((layer, "call", _scaled(layer)))
         elif isinstance(layer, keras.layers.Bidirectional):
             patches += [
                 (layer, name, lambda *args, **kwargs: False)
@@ -629,6 +632,46 @@ def _one_product(layer):
         return x if layer.activation is None else layer.activation(x)
 
     return call
+
+
+def _scaled(layer):
+    """`EinsumDense.call` as a plain product, where it sums over nothing.
+
+    For such an equation, with time of any length, TensorFlow makes a batch
+    of matrix products whose shape the converter gets wrong.
+    """
+    original = layer.call
+    inputs_and_kernel, _, wanted = layer.equation.partition("->")
+    letters = inputs_and_kernel.split(",")
+    if not all(
+        "." not in part
+        and len(set(part)) == len(part)
+        and set(part) <= set(wanted)
+        for part in letters
+    ):
+        return original
+
+    def call(inputs, training=None):
+        if layer.quantization_mode is not None:
+            return original(inputs, training=training)
+        x = _spread(inputs, letters[0], wanted) * _spread(
+            layer.kernel, letters[1], wanted
+        )
+        if layer.bias is not None:
+            x = x + layer.bias
+        return x if layer.activation is None else layer.activation(x)
+
+    return call
+
+
+def _spread(x, letters, wanted):
+    """A tensor with axes in the wanted order, those it lacks of size 1."""
+    there = [letter for letter in wanted if letter in letters]
+    x = tf.transpose(x, [letters.index(letter) for letter in there])
+    for axis, letter in enumerate(wanted):
+        if letter not in letters:
+            x = tf.expand_dims(x, axis)
+    return x
 
 
 def _looked_up_by_time(layer):

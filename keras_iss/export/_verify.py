@@ -125,7 +125,18 @@ def verify_lite(path, function, batch, quantize, stepper):
     errors = dict.fromkeys(function.output_names, 0.0)
     for inputs, expected in cases(function, batch):
         interpreter = _interpreter(path)
-        got = _run(interpreter, "serve", function.inputs, inputs)
+        try:
+            got = _run(interpreter, "serve", function.inputs, inputs)
+        except RuntimeError as error:
+            shapes = ", ".join(
+                f"`{x.name}` {v.shape}" for x, v in zip(function.inputs, inputs)
+            )
+            raise VerificationError(
+                f"LiteRT cannot run what `{function.model.name}` was "
+                f"converted to, with inputs of the shapes {shapes}: {error} "
+                "Where that depends on a length, fix it in the model's "
+                "`keras.Input`. Nothing was written."
+            ) from error
         for name, value in expected.items():
             error = error_of(got[name], value, relative)
             errors[name] = max(errors[name], error)
