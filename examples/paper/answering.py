@@ -188,8 +188,8 @@ class Answering(experiment.Task):
             [batches[i] for i in chosen], self.vocabulary.word_length
         )
         if keras.backend.backend() == "tensorflow":
-            return {"x": made.with_any_length()}
-        return {"x": made}
+            made = made.with_any_length()
+        return {"x": made, "shuffle": False}
 
     def learning_rate(self, row, part):
         return self.plan.rate

@@ -37,7 +37,9 @@ def _directions(units, name, dropout):
     def call(x, mask):
         x = drop(x)
         from_the_end = ops.flip(backward(x, mask=mask), axis=1)
-        return keras.layers.Concatenate()([forward(x, mask=mask), from_the_end])
+        # Without the mask that a layer would carry on: what follows takes
+        # its own.
+        return ops.concatenate([forward(x, mask=mask), from_the_end], axis=-1)
 
     return call
 
@@ -190,11 +192,10 @@ def attention_flow(h, u, of_context, of_question):
     """
     by_h = keras.layers.Dense(1, use_bias=False, name="similarity_context")(h)
     by_u = keras.layers.Dense(1, use_bias=False, name="similarity_question")(u)
-    weigh = keras.layers.EinsumDense(
+    weighted = keras.layers.EinsumDense(
         "btd,d->btd", output_shape=(None, h.shape[-1]), name="similarity_both"
-    )
-    weigh.supports_masking = True
-    both = ops.matmul(weigh(h), ops.transpose(u, (0, 2, 1)))
+    )(h)
+    both = ops.matmul(weighted, ops.transpose(u, (0, 2, 1)))
     similarity = both + by_h + ops.transpose(by_u, (0, 2, 1))
     similarity = ops.where(
         ops.expand_dims(of_question, axis=1), similarity, HIDDEN_LOGIT
