@@ -93,7 +93,13 @@ def presets():
         medium, units=(128, 128), vocabulary=5000, parts=4, rate=0.005
     )
     tiny = dataclasses.replace(
-        small, units=(16, 16), vocabulary=200, batch=4, steps=10, parts=2
+        small,
+        units=(16, 16),
+        vocabulary=200,
+        batch=4,
+        steps=10,
+        parts=2,
+        rate=0.02,
     )
     lambdas = {
         f"iss_{strength}": Row(f"ISS, {strength}, no cuts", strength=strength)

@@ -89,7 +89,13 @@ def presets():
         medium, units=(96,), depth=3, vocabulary=5000, parts=4, rate=0.005
     )
     tiny = dataclasses.replace(
-        small, units=(16,), vocabulary=200, batch=4, steps=10, parts=2
+        small,
+        units=(16,),
+        vocabulary=200,
+        batch=4,
+        steps=10,
+        parts=2,
+        rate=0.02,
     )
     return {
         "paper": (paper, rows),

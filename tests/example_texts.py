@@ -12,17 +12,22 @@ WORDS = [
 
 
 def write_texts(folder, documents=20, sentences=40, seed=0):
-    """Writes documents that each talk of a dozen things of their own."""
+    """Writes documents that each talk of a dozen things of their own.
+
+    Of the common words, each is followed by one of two.
+    """
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
+    common = WORDS[:30]
+    follow = {word: rng.sample(common, 2) for word in common}
     for i in range(documents):
         things = [word.title() for word in rng.sample(WORDS[60:], 12)]
-        made = []
+        made, word = [], common[0]
         for _ in range(sentences):
-            words = [
-                rng.choice(WORDS[:60] if rng.random() < 0.7 else things)
-                for _ in range(rng.randint(9, 16))
-            ]
+            words = []
+            for _ in range(rng.randint(9, 16)):
+                word = rng.choice(follow[word])
+                words.append(rng.choice(things) if rng.random() < 0.2 else word)
             made.append(" ".join(words) + ".")
         (folder / f"document_{i:02d}.txt").write_text(" ".join(made))
     return folder

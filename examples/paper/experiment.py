@@ -6,6 +6,7 @@ of its minutes, ends as if nothing had happened when it is resumed.
 """
 
 import abc
+import contextlib
 import dataclasses
 import json
 import os
@@ -92,6 +93,10 @@ class Task(abc.ABC):
 
     def begin_epoch(self, model, epoch):
         """Called before the first part of an epoch."""
+
+    def fitting(self, model):
+        """A context in which the model is fitted."""
+        return contextlib.nullcontext()
 
     def callbacks(self):
         """More callbacks of `fit`, after those of the experiment."""
@@ -212,7 +217,13 @@ def _state(model):
     """All variables that decide how a training goes on."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]
+    states = [
+        state
+        for layer in model.layers
+        if getattr(layer, "stateful", False)
+        for state in keras.tree.flatten(layer.states)
+    ]
+    return [*model.variables, *model.optimizer.variables, *states]
 
 
 def write_atomically(path, write):
@@ -373,10 +384,13 @@ class Training:
                 keras_iss.ISSPruneCallback(plan.threshold, elementwise=True)
             )
         callbacks += [keras_iss.ISSLogger(), *self.task.callbacks()]
+        if keras.backend.backend() == "torch":
+            callbacks.append(_Seed(hash((self.task.seed, part))))
         start = time.monotonic()
-        logs = model.fit(
-            **self.task.batches(part), verbose=0, callbacks=callbacks
-        ).history
+        with self.task.fitting(model):
+            logs = model.fit(
+                **self.task.batches(part), verbose=0, callbacks=callbacks
+            ).history
         entry = {key: float(values[-1]) for key, values in logs.items()}
         if not np.isfinite(entry["loss"]):
             raise SystemExit(
@@ -540,6 +554,22 @@ def latencies(folder, names, example, turns=15):
     for (name, kind), spent in times.items():
         result[name][f"{kind}_ms"] = float(np.median(spent))
     return result
+
+
+class _Seed(keras.callbacks.Callback):
+    """Seeds PyTorch, from which Keras' dropout draws there.
+
+    Not before `fit`, which draws too where a model is new.
+    """
+
+    def __init__(self, seed):
+        super().__init__()
+        self.seed = seed
+
+    def on_train_begin(self, logs=None):
+        import torch
+
+        torch.manual_seed(self.seed)
 
 
 class _Bar(keras.callbacks.Callback):

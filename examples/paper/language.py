@@ -1,5 +1,6 @@
 """Language modelling as a task: streams of words, perplexity."""
 
+import contextlib
 import dataclasses
 import math
 
@@ -136,20 +137,18 @@ class LanguageTask(experiment.Task):
         if keras.backend.backend() == "torch":
             _copy_states(model)
 
+    def fitting(self, model):
+        return _carrying_states(model)
+
     def begin_epoch(self, model, epoch):
         _reset(model)
 
     def scores(self, model, split):
         _reset(model)
-        logs = model.evaluate(
-            **{
-                k: v
-                for k, v in self._fed(*self._streams(split)).items()
-                if k != "shuffle"
-            },
-            verbose=0,
-            return_dict=True,
-        )
+        fed = self._fed(*self._streams(split))
+        del fed["shuffle"]
+        with _carrying_states(model):
+            logs = model.evaluate(**fed, verbose=0, return_dict=True)
         _reset(model)
         return {"perplexity": math.exp(logs["crossentropy"])}
 
@@ -227,6 +226,28 @@ def _without_states(model):
         for state in keras.tree.flatten(layer.states)
     }
     return [w for w in model.weights if id(w) not in states]
+
+
+@contextlib.contextmanager
+def _carrying_states(model):
+    """Lets stateful layers keep their states on JAX.
+
+    Keras does not count them among the variables of a layer, so that its
+    compiled steps on JAX start each batch from the same states.
+    """
+    added = []
+    if keras.backend.backend() == "jax":
+        for layer in _recurrent(model):
+            for state in keras.tree.flatten(layer.states):
+                layer._non_trainable_variables.append(state)
+                added.append((layer._non_trainable_variables, state))
+    try:
+        yield
+    finally:
+        for variables, state in added:
+            kept = [v for v in variables if v is not state]
+            del variables[:]
+            variables.extend(kept)
 
 
 def _copy_states(model):

@@ -1,0 +1,206 @@
+"""The examples of the paper's systems, at their smallest, on made-up text."""
+
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from tests.example_texts import write_texts
+
+pytest.importorskip("ai_edge_litert")
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+sys.path.insert(0, str(EXAMPLES))
+
+import paper.language_models  # noqa: F401, E402 (layers of saved models)
+
+pytestmark = [
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow", reason="once is enough"
+    ),
+    pytest.mark.xdist_group("example_runs"),
+]
+
+
+def command(name, *arguments):
+    return [
+        sys.executable,
+        EXAMPLES / f"{name}.py",
+        "--preset=tiny",
+        *arguments,
+    ]
+
+
+def run(name, *arguments):
+    done = subprocess.run(
+        command(name, *arguments),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    return write_texts(tmp_path_factory.mktemp("texts") / "made")
+
+
+@pytest.fixture(scope="module")
+def lstm(texts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("lstm") / "out"
+    rows = [f"--row={name}" for name in ("dense", "iss", "direct", "l1")]
+    code, printed = run("ptb_lstm", f"--data={texts}", f"--out={out}", *rows)
+    assert code == 0, printed
+    return printed, out
+
+
+def check_run(printed, out, names, score):
+    """What every run leaves behind."""
+    summary = json.loads((out / "table.json").read_text())
+    rows = {one["row"]: one for one in summary["rows"]}
+    assert list(rows) == list(names)
+    for name, row in rows.items():
+        result = json.loads((out / name / "result.json").read_text())
+        assert result["test"] == row["test"]
+        assert f"{row['test'][score]:.2f}" in printed
+        # Cutting out what is removed changes nothing.
+        assert row["test"][score] == pytest.approx(
+            row["test_before_shrinking"][score], rel=1e-5
+        )
+        assert row["int8_ms"] > 0 and row["float32_ms"] > 0
+        model = keras.models.load_model(out / name / "model.keras")
+        counted = sum(int(np.prod(w.shape)) for w in model.trainable_variables)
+        assert counted >= row["weights"] > 0
+        sizes = {
+            layer.name: layer.units
+            for layer in model.layers
+            if layer.name in row["sizes"]
+        }
+        assert sizes == row["sizes"]
+        for picture in ("units", "group_lengths", "weights"):
+            assert (out / name / f"{picture}.png").stat().st_size > 1000
+        for kind in ("float32", "int8"):
+            path = out / name / f"model_{kind}.tflite"
+            assert path.read_bytes()[4:8] == b"TFL3"
+    assert (out / "trade_off.png").stat().st_size > 1000
+    return rows
+
+
+def test_the_stacked_lstms(lstm):
+    rows = check_run(*lstm, ("dense", "iss", "direct", "l1"), "perplexity")
+    assert sum(rows["iss"]["sizes"].values()) == 13  # 40 % of 32
+    assert rows["direct"]["sizes"] == rows["iss"]["sizes"]
+    assert rows["dense"]["sizes"] == {"lstm_1": 16, "lstm_2": 16}
+    dense, sparse = rows["dense"], rows["l1"]
+    left = sparse["nonzero_recurrent_weights"]
+    assert left < dense["nonzero_recurrent_weights"]
+    # To know how frequent each word is would give 60.
+    assert dense["test"]["perplexity"] < 55
+
+
+def test_the_highway_network(texts, tmp_path):
+    rows = [f"--row={name}" for name in ("dense", "iss_0.1")]
+    code, printed = run(
+        "ptb_rhn", f"--data={texts}", f"--out={tmp_path}", *rows
+    )
+    assert code == 0, printed
+    rows = check_run(printed, tmp_path, ("dense", "iss_0.1"), "perplexity")
+    assert rows["iss_0.1"]["sizes"]["rhn"] <= 16
+
+
+def test_question_answering(texts, tmp_path):
+    rows = [f"--row={name}" for name in ("dense", "iss_0.005")]
+    code, printed = run(
+        "squad_bidaf", f"--data={texts}", f"--out={tmp_path}", *rows
+    )
+    assert code == 0, printed
+    rows = check_run(printed, tmp_path, ("dense", "iss_0.005"), "F1")
+    assert len(rows["dense"]["sizes"]) == 8
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
+    lstm, texts, tmp_path
+):
+    _, out = lstm
+    rng = random.Random(time.time())
+    arguments = command(
+        "ptb_lstm",
+        f"--data={texts}",
+        f"--out={tmp_path}",
+        "--row=iss",
+        "--resume",
+    )
+    kills = 0
+    checkpoint = tmp_path / "iss" / "checkpoint.npz"
+    while not (tmp_path / "iss" / "result.json").exists():
+        running = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        if kills < 3:
+            # At a random moment after some part of the training.
+            before = checkpoint.stat().st_mtime_ns if kills else 0
+            while running.poll() is None and not (
+                checkpoint.exists() and checkpoint.stat().st_mtime_ns > before
+            ):
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 1.5))
+            running.kill()
+            kills += 1
+        printed, _ = running.communicate()
+        assert running.returncode in (0, -9), printed.decode()
+    results = [
+        json.loads((folder / "iss" / "result.json").read_text())
+        for folder in (out, tmp_path)
+    ]
+    for key in ("test", "valid", "sizes", "left", "weights"):
+        assert results[1][key] == results[0][key], key
+    histories = [
+        [(e["loss"], e["units"], e["rate"]) for e in result["history"]]
+        for result in results
+    ]
+    assert histories[1] == histories[0]
+
+
+def test_out_of_minutes_it_ends_cleanly_and_goes_on(texts, tmp_path):
+    arguments = (
+        "ptb_rhn",
+        f"--data={texts}",
+        f"--out={tmp_path}",
+        "--row=dense",
+    )
+    code, printed = run(*arguments, "--max-minutes=0.0001")
+    assert code == 0 and "go on with `--resume`" in printed
+    assert (tmp_path / "dense" / "checkpoint.npz").exists()
+    assert not (tmp_path / "dense" / "result.json").exists()
+    code, printed = run(*arguments)
+    assert code and "holds this row already" in printed
+    code, printed = run(*arguments, "--resume", "--seed=3")
+    assert code and "seed: 0 then, 3 now" in printed
+    code, printed = run(*arguments, "--resume")
+    assert code == 0 and (tmp_path / "dense" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset=huge"], "invalid choice: 'huge'"),
+        (["--row=nothing"], "no row `nothing` in the preset `tiny`: it has"),
+        (["--data=/nowhere"], "`--data /nowhere` is no folder"),
+        (["--max-minutes=0"], "must be above 0"),
+        (["--row=direct", "--data=TEXTS"], "run `--row iss` first"),
+    ],
+)
+def test_what_cannot_be_run_is_said(texts, tmp_path, arguments, message):
+    arguments = [a.replace("TEXTS", str(texts)) for a in arguments]
+    code, printed = run("ptb_lstm", f"--out={tmp_path}", *arguments)
+    assert code != 0
+    assert message in printed
+    assert "Traceback" not in printed
