@@ -20,9 +20,9 @@ import weakref
 import keras
 import numpy as np
 
+from keras_iss._lengths import Groups, along_axis
 from keras_iss._scopes import distribution_scope
 from keras_iss.structures import (
-    already_owned,
     by_variable,
     check_finite,
     check_overlap,
@@ -88,7 +88,7 @@ class ISSRegularizer(keras.regularizers.Regularizer):
 
     def __init__(self, strength, include=("recurrent",), overlap="count_twice"):
         check_overlap(overlap)
-        self._strength = _check_strength(strength)
+        self._strength = check_strength(strength)
         self.include = include
         self.overlap = overlap
         self._attachments = weakref.WeakSet()
@@ -100,7 +100,7 @@ class ISSRegularizer(keras.regularizers.Regularizer):
 
     @strength.setter
     def strength(self, value):
-        self._strength = _check_strength(value)
+        self._strength = check_strength(value)
         for attachment in self._attachments:
             attachment.assign(self._strength)
 
@@ -369,42 +369,12 @@ def _sum_of_lengths(parts, overlap):
         Function from the values of the variables to a float32 scalar.
     """
     ops = keras.ops
-    # Positions that no component owns take the zero at the end.
-    owners = [
-        [
-            np.where(part.owners() < 0, len(part.index), part.owners())
-            for part in group
-        ]
-        for group in parts
-    ]
-    repeated = [
-        [
-            already_owned(part, group[:i]) if overlap == "once" and i else None
-            for i, part in enumerate(group)
-        ]
-        for group in parts
-    ]
-
-    def counted(values, mask):
-        if mask is None:
-            return values
-        return ops.where(mask, ops.zeros_like(values), values)
-
-    def squared_lengths(values):
-        total = 0.0
-        for value, group, masks in zip(values, parts, repeated):
-            squares = ops.square(ops.cast(value, "float32"))
-            for part, mask in zip(group, masks):
-                along = ops.sum(counted(squares, mask), axis=part.other_axes)
-                total += ops.sum(ops.take(along, part.index, axis=0), axis=1)
-        return total
+    groups = Groups(parts, overlap)
 
     def slope(value, inverse, group, owners, masks):
         factor = 0.0
         for part, owner, mask in zip(group, owners, masks):
-            shape = [1] * len(part.variable.shape)
-            shape[part.axis] = -1
-            along = ops.reshape(ops.take(inverse, owner), shape)
+            along = along_axis(inverse, part, owner)
             if mask is not None:
                 along = along * ops.cast(np.logical_not(mask), "float32")
             factor = factor + along
@@ -412,14 +382,16 @@ def _sum_of_lengths(parts, overlap):
 
     @ops.custom_gradient
     def sum_of_lengths(*values):
-        lengths = ops.sqrt(squared_lengths(values) + EPSILON)
+        lengths = ops.sqrt(groups.squared_lengths(values) + EPSILON)
 
         def gradient(*args, upstream=None):
             upstream = args[-1] if upstream is None else upstream
             inverse = ops.pad(upstream / lengths, [[0, 1]])
             slopes = [
                 slope(value, inverse, *rest)
-                for value, *rest in zip(values, parts, owners, repeated)
+                for value, *rest in zip(
+                    values, groups.parts, groups.owners, groups.repeated
+                )
             ]
             return tuple(slopes) if len(slopes) > 1 else slopes[0]
 
@@ -461,7 +433,8 @@ def _remake_steps(model):
         model.make_test_function(force=True)
 
 
-def _check_strength(strength):
+def check_strength(strength):
+    """A strength as a float; raises if it is none."""
     if isinstance(strength, bool) or not isinstance(strength, numbers.Real):
         raise TypeError(
             f"`strength` must be a number. Received: {strength!r} (of type "

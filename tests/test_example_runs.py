@@ -19,7 +19,7 @@ pytest.importorskip("ai_edge_litert")
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
-import paper.language_models  # noqa: F401, E402 (layers of saved models)
+import paper.language_models  # noqa: F401 (layers of saved models)
 
 pytestmark = [
     pytest.mark.skipif(

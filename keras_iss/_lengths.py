@@ -1,0 +1,70 @@
+"""Group lengths and what scales components, in `keras.ops`."""
+
+import numpy as np
+from keras import ops
+
+from keras_iss.structures import already_owned
+
+
+class Groups:
+    """The slices of one structure, ready to compute with in a train step.
+
+    Args:
+        parts: For each variable, a list of its slices.
+        overlap: `"count_twice"` or `"once"`: how often an element counts that
+            lies in two slices of its component.
+    """
+
+    def __init__(self, parts, overlap):
+        self.parts = parts
+        self.owners = [
+            [owners_or_last(part) for part in group] for group in parts
+        ]
+        self.repeated = [
+            [
+                already_owned(part, group[:i])
+                if overlap == "once" and i
+                else None
+                for i, part in enumerate(group)
+            ]
+            for group in parts
+        ]
+
+    def squared_lengths(self, values):
+        """The sum of squares of each component, as float32 `(size,)`."""
+        total = 0.0
+        for value, group, masks in zip(values, self.parts, self.repeated):
+            squares = ops.square(ops.cast(value, "float32"))
+            for part, mask in zip(group, masks):
+                counted = squares
+                if mask is not None:
+                    counted = ops.where(mask, ops.zeros_like(squares), squares)
+                along = ops.sum(counted, axis=part.other_axes)
+                total += ops.sum(ops.take(along, part.index, axis=0), axis=1)
+        return total
+
+
+def owners_or_last(part):
+    """The owning component along the axis of a slice, or the number of them.
+
+    Positions that no component owns then take what is put at the end.
+    """
+    owners = part.owners()
+    return np.where(owners < 0, len(part.index), owners)
+
+
+def along_axis(factors, part, owners):
+    """Gives each position of an axis what its component has.
+
+    Args:
+        factors: Tensor of shape `(size + 1,)`; the last is for positions that
+            no component owns.
+        part: A `Slice`.
+        owners: What `owners_or_last` gives for it.
+
+    Returns:
+        A tensor that broadcasts against the variable of the slice.
+    """
+    shape = [1] * len(part.variable.shape)
+    shape[part.axis] = -1
+    return ops.reshape(ops.take(factors, owners), shape)

@@ -1,0 +1,352 @@
+"""Proximal group Lasso: an optimizer whose zeros are exact.
+
+    model.compile(
+        keras_iss.ProximalISS("adam", strength=1e-3), "mse",
+    )
+
+An `ISSRegularizer` adds a penalty to the loss: a step of the optimizer then
+makes components short, but hardly ever zero, and a threshold has to tell which
+of them are removed. The proximal step sets them to zero itself.
+"""
+
+import inspect
+import warnings
+
+import keras
+from keras import ops
+
+from keras_iss._lengths import Groups, along_axis, owners_or_last
+from keras_iss.regularizers import attached_regularizers, check_strength
+from keras_iss.structures import by_variable
+from keras_iss.tracing.find import find_structures
+
+
+@keras.saving.register_keras_serializable(package="keras_iss")
+class ProximalISS(keras.optimizers.Optimizer):
+    r"""Wraps an optimizer; after its update, shortens every component.
+
+    With the learning rate \(\eta\) of the step, a component whose weights are
+    \(w\) becomes
+
+        max(0, 1 - eta * strength / |w|) w
+
+    which is the proximal operator of the group Lasso: a component that is no
+    longer than `eta * strength` becomes exactly zero, its biases too. All
+    others lose `eta * strength` of their length.
+
+    For plain SGD this is proximal gradient descent on the loss plus `strength`
+    times the sum of the group lengths. With momentum, Adam and others that
+    scale each weight's gradient, the exact step would be one in their metric;
+    the one taken here is in the ordinary one, scaled by the learning rate, as
+    decoupled weight decay is. What it draws to zero is zero all the same.
+
+    An element that two components own, as the weight from one hidden unit to
+    another, is multiplied by the factors of both, which are computed of the
+    weights before the step: no closed form exists for groups that overlap. One
+    that its component owns twice, by row and column, counts once.
+
+    The structures are those of the model that is trained with the optimizer;
+    in a training loop of your own, call `attach(model)` first. A structure with
+    weights that are not trainable is left alone.
+
+    Args:
+        optimizer: A `keras.optimizers.Optimizer`, or its name.
+        strength: Float, zero or more, against a Keras loss, which is a mean
+            over the batch and the time steps. It may be changed at any time,
+            as in `optimizer.strength = 1e-4`.
+        include: Tuple of kinds of layers, as in `find_structures`. Defaults
+            to `("recurrent",)`.
+        name: Optional string.
+
+    Raises:
+        TypeError: if `strength` is not a number, or `optimizer` is none.
+        ValueError: if `strength` is negative, NaN or infinite, or the
+            optimizer is a `ProximalISS` already.
+
+    Examples:
+        >>> import keras, keras_iss, numpy as np
+        >>> model = keras.Sequential([
+        ...     keras.Input((None, 3)), keras.layers.LSTM(8, name="lstm"),
+        ...     keras.layers.Dense(1)])
+        >>> model.compile(keras_iss.ProximalISS("sgd", strength=1000.0), "mse")
+        >>> history = model.fit(
+        ...     np.zeros((4, 5, 3)), np.zeros((4, 1)), verbose=0)
+        >>> keras_iss.find_structures(model)["lstm"].alive
+        0
+
+    Sources: [Parikh & Boyd, 2014](https://doi.org/10.1561/2400000003),
+    section 6.5.1; the group Lasso is that of Yuan & Lin, 2006.
+    """
+
+    def __init__(
+        self,
+        optimizer,
+        strength,
+        include=("recurrent",),
+        name=None,
+    ):
+        inner = keras.optimizers.get(optimizer)
+        if not isinstance(inner, keras.optimizers.Optimizer):
+            raise TypeError(
+                "`optimizer` must be a Keras optimizer or its name. Received: "
+                f"{optimizer!r}"
+            )
+        if any(isinstance(x, ProximalISS) for x in _with_inner(inner)):
+            raise ValueError(
+                f"The optimizer `{inner.name}` is wrapped in a `ProximalISS` "
+                "already: change its `strength` instead."
+            )
+        strength = check_strength(strength)
+        super().__init__(learning_rate=0.0, name=name)
+        self._initial_strength = strength
+        self.inner_optimizer = inner
+        self.include = include
+        self._groups = None
+
+    @property
+    def strength(self):
+        """Float, what a component loses of its length, by learning rate."""
+        if not self.built:
+            return self._initial_strength
+        return float(ops.convert_to_numpy(self._strength))
+
+    @strength.setter
+    def strength(self, value):
+        self._initial_strength = check_strength(value)
+        if self.built:
+            self._strength.assign(self._initial_strength)
+
+    def attach(self, model):
+        """Says whose structures are meant, in a training loop of one's own.
+
+        Args:
+            model: A built `keras.Model`.
+
+        Raises:
+            ValueError: if it is not built, has no structure that could lose
+                a component, or has an `ISSRegularizer`.
+        """
+        structures = find_structures(model, self.include)
+        if not structures.free:
+            reasons = "; ".join(f"`{s.name}`: {s.pinned}" for s in structures)
+            raise ValueError(
+                f"`{model.name}` has no structure that could lose a "
+                f"component. All are pinned: {reasons}."
+            )
+        if attached_regularizers(model):
+            raise ValueError(
+                f"`{model.name}` has an `ISSRegularizer` attached, and is "
+                "trained with a `ProximalISS`: both would shorten the same "
+                "components. `detach` the regularizer, or compile with the "
+                "optimizer that is wrapped."
+            )
+        trained = {id(v) for v in model.trainable_variables}
+        chosen = []
+        for one in structures.free:
+            frozen = [
+                part.variable.path
+                for part in one.slices
+                if part.role in ("weight", "bias")
+                and id(part.variable) not in trained
+            ]
+            if frozen:
+                warnings.warn(
+                    f"`ProximalISS` leaves `{one.name}` alone: of its weights, "
+                    f"`{frozen[0]}` is not trainable.",
+                    stacklevel=2,
+                )
+            else:
+                chosen.append(one)
+        self._groups = _Components(chosen)
+
+    def build(self, var_list):
+        """Makes the variables of the wrapped optimizer, and the strength."""
+        if self.built:
+            return
+        self._strength = self.add_variable(
+            shape=(),
+            dtype="float32",
+            initializer=keras.initializers.Constant(self._initial_strength),
+            name="iss_strength",
+        )
+        self.inner_optimizer.build(var_list)
+        super().build(var_list)
+
+    def apply(self, grads, trainable_variables=None):
+        """The update of the wrapped optimizer, then the proximal step."""
+        if not self.built:
+            self.build(list(trainable_variables))
+        if self._groups is None:
+            self.attach(_model_that_calls(self._trainable_variables))
+        inner = self.inner_optimizer
+        rate = ops.cast(inner._get_current_learning_rate(), "float32")
+        steps = inner.gradient_accumulation_steps
+        if steps:
+            updates = ops.equal((inner.iterations + 1) % steps, 0)
+            rate = rate * ops.cast(updates, "float32")
+        inner.apply(grads, trainable_variables)
+        _once_for_all_replicas(self._shorten, rate)
+
+    def _shorten(self, rate):
+        step = rate * ops.convert_to_tensor(self._strength)
+        self._groups.shorten(step)
+
+    @property
+    def variables(self):
+        """The strength, and the variables of the wrapped optimizer."""
+        return self._variables + self.inner_optimizer.variables
+
+    @property
+    def learning_rate(self):
+        """That of the wrapped optimizer."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        self.inner_optimizer.learning_rate = learning_rate
+
+    @property
+    def iterations(self):
+        """Those of the wrapped optimizer."""
+        return self.inner_optimizer.iterations
+
+    def scale_loss(self, loss):
+        """As the wrapped optimizer scales it."""
+        return self.inner_optimizer.scale_loss(loss)
+
+    def finalize_variable_values(self, var_list):
+        """Puts averages of the weights in place; what is removed stays so."""
+        alive = None if self._groups is None else self._groups.alive()
+        self.inner_optimizer.finalize_variable_values(var_list)
+        if alive is not None:
+            self._groups.scale(alive)
+
+    def get_config(self):
+        """What the constructor takes."""
+        include = self.include
+        return {
+            "name": self.name,
+            "optimizer": keras.saving.serialize_keras_object(
+                self.inner_optimizer
+            ),
+            "strength": self.strength,
+            "include": [include] if isinstance(include, str) else list(include),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The optimizer that a config describes."""
+        config = dict(config)
+        inner = keras.saving.deserialize_keras_object(
+            config.pop("optimizer"), custom_objects=custom_objects
+        )
+        return cls(inner, **config)
+
+
+class _Components:
+    """All components of some structures, to be shortened in a train step."""
+
+    def __init__(self, structures):
+        self.groups = []
+        for one in structures:
+            variables, parts = zip(*by_variable(one.slices))
+            self.groups.append((variables, Groups(parts, "once")))
+        # For each variable, its slices and the structures they are of.
+        found = {}
+        for number, one in enumerate(structures):
+            for part in one.slices:
+                if part.role in ("weight", "bias"):
+                    _, entries = found.setdefault(
+                        id(part.variable), (part.variable, [])
+                    )
+                    entries.append((number, part, owners_or_last(part)))
+        self.entries = list(found.values())
+
+    def lengths(self):
+        """The group lengths of each structure, as float32 `(size,)`."""
+        return [
+            ops.sqrt(
+                groups.squared_lengths(
+                    [ops.convert_to_tensor(v) for v in variables]
+                )
+            )
+            for variables, groups in self.groups
+        ]
+
+    def alive(self):
+        """1.0 for each component that is not removed, else 0.0."""
+        return [ops.cast(x > 0, "float32") for x in self.lengths()]
+
+    def shorten(self, step):
+        """Takes `step` off the length of every component, down to zero."""
+        self.scale(
+            [
+                ops.where(
+                    length > step,
+                    1.0 - step / ops.maximum(length, 1e-30),
+                    ops.zeros_like(length),
+                )
+                for length in self.lengths()
+            ],
+            only_removed_biases=True,
+        )
+
+    def scale(self, factors, only_removed_biases=False):
+        """Multiplies what each component owns by its factor."""
+        weights = [ops.pad(f, [[0, 1]], constant_values=1.0) for f in factors]
+        biases = weights
+        if only_removed_biases:
+            biases = [ops.cast(f > 0, "float32") for f in weights]
+        for variable, entries in self.entries:
+            factor = 1.0
+            for number, part, owners in entries:
+                of = weights if part.counted else biases
+                factor = factor * along_axis(of[number], part, owners)
+            value = ops.cast(ops.convert_to_tensor(variable), "float32")
+            variable.assign(ops.cast(value * factor, variable.dtype))
+
+
+def _once_for_all_replicas(function, *arguments):
+    """Calls a function that assigns variables, also under a strategy."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if (
+            tf.distribute.has_strategy()
+            and not tf.distribute.in_cross_replica_context()
+            and tf.distribute.get_strategy().num_replicas_in_sync > 1
+        ):
+
+            def merged(strategy, *values):
+                function(
+                    *(strategy.experimental_local_results(v)[0] for v in values)
+                )
+
+            tf.distribute.get_replica_context().merge_call(
+                merged, args=arguments
+            )
+            return
+    function(*arguments)
+
+
+def _model_that_calls(variables):
+    """The model whose training step is running, by its variables."""
+    wanted = {id(v) for v in variables}
+    frame = inspect.currentframe()
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, keras.Model) and wanted == {
+            id(v) for v in owner.trainable_variables
+        }:
+            return owner
+        frame = frame.f_back
+    raise RuntimeError(
+        "`ProximalISS` cannot see which model it trains: in a training loop "
+        "of your own call `optimizer.attach(model)` before the first step."
+    )
+
+
+def _with_inner(optimizer):
+    while optimizer is not None:
+        yield optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", None)
