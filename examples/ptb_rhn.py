@@ -76,14 +76,22 @@ def presets():
         threshold=4e-4,
         short=0.05,
     )
+    # A stronger penalty goes with fewer units; they go in three steps.
     lambdas = {
-        f"iss_{strength}": Row(f"ISS, {strength}", strength=strength)
-        for strength in (0.02, 0.05, 0.1)
+        f"iss_{strength}": Row(
+            f"ISS, {strength}",
+            strength=strength,
+            cuts=tuple(
+                (at, 1 - (1 - left) * gone)
+                for at, gone in ((0.25, 0.5), (0.35, 0.75), (0.45, 1.0))
+            ),
+        )
+        for strength, left in ((0.0005, 0.7), (0.001, 0.5), (0.002, 0.3))
     }
     on_two_cores = {
         "dense": Row("dense"),
         **lambdas,
-        "direct": Row("trained small", sizes_of="iss_0.05"),
+        "direct": Row("trained small", sizes_of="iss_0.001"),
     }
     small = dataclasses.replace(
         medium, units=(96,), depth=3, vocabulary=5000, parts=4, rate=0.005

@@ -53,6 +53,28 @@ def owners_or_last(part):
     return np.where(owners < 0, len(part.index), owners)
 
 
+def shared_owners(part, earlier):
+    """The owners along the axes of a slice and of each of some others.
+
+    Args:
+        part: A `Slice`.
+        earlier: Slices of the same structure in the same variable, on other
+            axes.
+
+    Returns:
+        List of pairs of integer arrays. Where the two of a pair, broadcast,
+        are equal, an element lies in both slices of its component.
+    """
+
+    def along(one, nobody):
+        shape = [1] * len(part.variable.shape)
+        shape[one.axis] = -1
+        owners = one.owners()
+        return np.where(owners < 0, nobody, owners).reshape(shape)
+
+    return [(along(part, -1), along(other, -2)) for other in earlier]
+
+
 def along_axis(factors, part, owners):
     """Gives each position of an axis what its component has.
 

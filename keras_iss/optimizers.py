@@ -15,7 +15,12 @@ import warnings
 import keras
 from keras import ops
 
-from keras_iss._lengths import Groups, along_axis, owners_or_last
+from keras_iss._lengths import (
+    Groups,
+    along_axis,
+    owners_or_last,
+    shared_owners,
+)
 from keras_iss.regularizers import attached_regularizers, check_strength
 from keras_iss.structures import by_variable
 from keras_iss.tracing.find import find_structures
@@ -178,13 +183,13 @@ class ProximalISS(keras.optimizers.Optimizer):
             self.build(list(trainable_variables))
         if self._groups is None:
             self.attach(_model_that_calls(self._trainable_variables))
-        inner = self.inner_optimizer
-        rate = ops.cast(inner._get_current_learning_rate(), "float32")
-        steps = inner.gradient_accumulation_steps
+        rate = ops.cast(self.inner_optimizer.learning_rate, "float32")
+        *_, innermost = _with_inner(self.inner_optimizer)
+        steps = innermost.gradient_accumulation_steps
         if steps:
-            updates = ops.equal((inner.iterations + 1) % steps, 0)
+            updates = ops.equal((innermost._iterations + 1) % steps, 0)
             rate = rate * ops.cast(updates, "float32")
-        inner.apply(grads, trainable_variables)
+        self.inner_optimizer.apply(grads, trainable_variables)
         _once_for_all_replicas(self._shorten, rate)
 
     def _shorten(self, rate):
@@ -259,7 +264,16 @@ class _Components:
                     _, entries = found.setdefault(
                         id(part.variable), (part.variable, [])
                     )
-                    entries.append((number, part, owners_or_last(part)))
+                    # What its component owns by an earlier slice too.
+                    earlier = [p for n, p, *_ in entries if n == number]
+                    entries.append(
+                        (
+                            number,
+                            part,
+                            owners_or_last(part),
+                            shared_owners(part, earlier),
+                        )
+                    )
         self.entries = list(found.values())
 
     def lengths(self):
@@ -299,9 +313,12 @@ class _Components:
             biases = [ops.cast(f > 0, "float32") for f in weights]
         for variable, entries in self.entries:
             factor = 1.0
-            for number, part, owners in entries:
+            for number, part, owners, shared in entries:
                 of = weights if part.counted else biases
-                factor = factor * along_axis(of[number], part, owners)
+                along = along_axis(of[number], part, owners)
+                for mine, other in shared:
+                    along = ops.where(ops.equal(mine, other), 1.0, along)
+                factor = factor * along
             value = ops.cast(ops.convert_to_tensor(variable), "float32")
             variable.assign(ops.cast(value * factor, variable.dtype))
 
