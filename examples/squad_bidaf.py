@@ -67,7 +67,7 @@ def presets():
         filters=24,
         word_size=32,
         batch=32,
-        epochs=4,
+        epochs=2,
         parts=8,
         rate=0.003,
         clip=5.0,

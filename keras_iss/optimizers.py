@@ -101,6 +101,14 @@ class ProximalISS(keras.optimizers.Optimizer):
                 f"The optimizer `{inner.name}` is wrapped in a `ProximalISS` "
                 "already: change its `strength` instead."
             )
+        if keras.backend.backend() == "jax" and isinstance(
+            inner, keras.optimizers.LossScaleOptimizer
+        ):
+            raise ValueError(
+                f"The optimizer `{inner.name}` scales the loss, which Keras "
+                "cannot wrap on JAX. Wrap the other way round: "
+                "`LossScaleOptimizer(ProximalISS(...))`."
+            )
         strength = check_strength(strength)
         super().__init__(learning_rate=0.0, name=name)
         self._initial_strength = strength
