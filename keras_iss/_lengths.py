@@ -32,13 +32,20 @@ class Groups:
 
     def squared_lengths(self, values):
         """The sum of squares of each component, as float32 `(size,)`."""
+        return self.sums([ops.square(ops.cast(v, "float32")) for v in values])
+
+    def sums(self, elements):
+        """The sum over each component, as float32 `(size,)`.
+
+        Args:
+            elements: For each variable, a float32 tensor of its shape.
+        """
         total = 0.0
-        for value, group, masks in zip(values, self.parts, self.repeated):
-            squares = ops.square(ops.cast(value, "float32"))
+        for value, group, masks in zip(elements, self.parts, self.repeated):
             for part, mask in zip(group, masks):
-                counted = squares
+                counted = value
                 if mask is not None:
-                    counted = ops.where(mask, ops.zeros_like(squares), squares)
+                    counted = ops.where(mask, ops.zeros_like(value), value)
                 along = ops.sum(counted, axis=part.other_axes)
                 total += ops.sum(ops.take(along, part.index, axis=0), axis=1)
         return total

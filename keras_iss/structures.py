@@ -329,17 +329,19 @@ class Structures(collections.abc.Collection):
                     if size < max(sizes) and len(gone):
                         stays[gone[0]] = changed = True
 
-    def counts(self, shrunk=False):
+    def counts(self, shrunk=False, keep=None):
         """Counts units, weights and multiply-adds.
 
         Args:
             shrunk: Boolean, whether to count what `shrink` would leave.
                 Defaults to `False`: the model as it is.
+            keep: Optional dict from the name of a structure to the indices
+                of what stays of it: counts what `shrink` with it would leave.
 
         Returns:
             A `Counts`.
         """
-        stays = self.staying() if shrunk else {}
+        stays = self.staying(keep) if shrunk or keep is not None else {}
         units = sum(one.size for one in self)
         cut = {}
         for one in self:

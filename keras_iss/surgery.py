@@ -7,13 +7,21 @@ import numbers
 import numpy as np
 
 from keras_iss._rebuilding import rebuild
+from keras_iss._sizes import Budget, allot, check_scores
 from keras_iss._zeroing import zero_components
 from keras_iss.regularizers import carry_penalties
 from keras_iss.structures import check_finite, quoted
 from keras_iss.tracing.find import find
 
 
-def prune(model, threshold=None, keep=None, include=("recurrent",)):
+def prune(
+    model,
+    threshold=None,
+    keep=None,
+    include=("recurrent",),
+    weights=None,
+    scores=None,
+):
     """Sets components to zero, in place.
 
     A pruned component has all its weights and biases zero, in every layer. It
@@ -30,15 +38,25 @@ def prune(model, threshold=None, keep=None, include=("recurrent",)):
             integer, how many (the longest ones), or a sequence of indices.
             Structures that it does not name stay as they are.
         include: Tuple of kinds of layers, as in `find_structures`.
+        weights: Float above 0 and below 1: the share of the weights of the
+            recurrent layers that may stay (of all the weights, in a model
+            without recurrent layers). The lowest-scored components go, of
+            whatever structure; scores are compared with the mean of their
+            own structure. A structure keeps its highest-scored component.
+        scores: Optional dict from the name of a structure to one score for
+            each component, as `rank` returns it. With `weights`, or with
+            counts in `keep`, the highest stay. Defaults to group lengths.
 
     Returns:
         The `Structures` of the model.
 
     Raises:
-        ValueError: unless exactly one of `threshold` and `keep` is given; if
-            the threshold is negative or NaN; if `keep` is empty, out of range
-            or repeats an index; if it names a pinned structure; or if weights
-            are NaN or infinite. The model is left as it was.
+        ValueError: unless exactly one of `threshold`, `keep` and `weights` is
+            given; if the threshold is negative or NaN; if `keep` is empty,
+            out of range or repeats an index; if it names a pinned structure;
+            if `weights` is out of range, or less than one component of each
+            structure is; if `scores` do not fit; or if weights are NaN or
+            infinite. The model is left as it was.
         TypeError: if `threshold` or `keep` is of the wrong type.
         KeyError: if `keep` names no structure.
 
@@ -55,13 +73,22 @@ def prune(model, threshold=None, keep=None, include=("recurrent",)):
     """
     structures = find(model, include).structures
     check_finite(structures)
-    if (threshold is None) == (keep is None):
+    if sum(given is not None for given in (threshold, keep, weights)) != 1:
         raise ValueError(
-            "`prune` takes either `threshold` or `keep`. Received: "
-            f"threshold={threshold!r}, keep={keep!r}"
+            "`prune` takes one of `threshold`, `keep` and `weights`. Received: "
+            f"threshold={threshold!r}, keep={keep!r}, weights={weights!r}"
         )
-    if keep is not None:
-        kept = resolve_keep(structures, keep)
+    if scores is not None and threshold is not None:
+        raise ValueError(
+            "`threshold` is compared with group lengths: `scores` go with "
+            "`keep` or `weights`."
+        )
+    scores = check_scores(structures, scores)
+    if threshold is None:
+        if keep is None:
+            kept = allot(structures, Budget(weights=weights), scores)
+        else:
+            kept = resolve_keep(structures, keep, scores)
         removals = [
             (one, _complement(kept[one.name], one.size))
             for one in structures
@@ -168,12 +195,14 @@ def below(lengths, threshold):
     return np.flatnonzero(short)
 
 
-def resolve_keep(structures, keep):
+def resolve_keep(structures, keep, scores=None):
     """What stays of each structure.
 
     Args:
         structures: `Structures`.
         keep: As in `prune`.
+        scores: Optional dict from name to the scores of its components.
+            Where there are none, group lengths are taken.
 
     Returns:
         Dict from the name of a structure to a sorted integer array.
@@ -196,11 +225,11 @@ def resolve_keep(structures, keep):
                 f"`keep` names the structure `{one.name}` twice: the units of "
                 f"{quoted(one.makers)} are tied. Name one of them."
             )
-        resolved[one.name] = _resolve(one, wanted)
+        resolved[one.name] = _resolve(one, wanted, (scores or {}).get(one.name))
     return resolved
 
 
-def _resolve(structure, wanted):
+def _resolve(structure, wanted, scores=None):
     name, size = structure.name, structure.size
     if getattr(wanted, "shape", None) == ():
         wanted = np.asarray(wanted).item()
@@ -221,7 +250,8 @@ def _resolve(structure, wanted):
                 f"`{name}` has {size} components and keeps at least one: "
                 f"`keep` takes 1 to {size} for it. Received: {wanted}"
             )
-        order = np.argsort(-structure.lengths(), kind="stable")
+        scores = structure.lengths() if scores is None else scores
+        order = np.argsort(-scores, kind="stable")
         return np.sort(order[:wanted])
     indices = list(wanted)
     if not indices:

@@ -1,0 +1,186 @@
+"""From a size that is asked for to the components that stay."""
+
+import collections.abc
+import dataclasses
+import math
+import numbers
+
+import numpy as np
+
+from keras_iss.structures import quoted
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What is asked of a model's size: one of three shares.
+
+    Attributes:
+        weights: Optional float, of the weights of the recurrent layers (of
+            all the weights in a model without recurrent layers).
+        units: Optional float, of the components that are not pinned.
+        mult_adds: Optional float, of the multiply-adds.
+    """
+
+    weights: float | None = None
+    units: float | None = None
+    mult_adds: float | None = None
+
+    def __post_init__(self):
+        given = self._given()
+        if len(given) != 1:
+            raise ValueError(
+                "A size is one of `weights`, `units` and `mult_adds`. "
+                f"Received: {given or 'none'}"
+            )
+        for name, share in given.items():
+            check_share(share, name)
+
+    def _given(self):
+        return {
+            name: share
+            for name, share in dataclasses.asdict(self).items()
+            if share is not None
+        }
+
+    @property
+    def kind(self):
+        """String, what is counted."""
+        return next(iter(self._given()))
+
+    @property
+    def share(self):
+        """Float, what is left of it."""
+        return float(next(iter(self._given().values())))
+
+    def measure(self, structures, keep=None):
+        """How much of it a model has.
+
+        Args:
+            structures: `Structures`.
+            keep: Optional dict from name to indices. If given, what `shrink`
+                with it would leave; else, the model as it is.
+        """
+        counts = structures.counts(keep=keep)
+        if self.kind == "weights":
+            return counts.recurrent_weights or counts.weights
+        if self.kind == "mult_adds":
+            return counts.mult_adds
+        pinned = sum(one.size for one in structures if one.pinned)
+        return counts.units - pinned
+
+
+def check_share(share, name):
+    """Raises unless a share is a number above 0 and below 1."""
+    if isinstance(share, bool) or not isinstance(share, numbers.Real):
+        raise TypeError(
+            f"`{name}` must be a number, the share that stays. Received: "
+            f"{share!r} (of type {type(share).__name__})"
+        )
+    if math.isnan(share) or not 0 < share < 1:
+        raise ValueError(
+            f"`{name}` is the share that stays: above 0 and below 1. "
+            f"Received: {share}"
+        )
+
+
+def check_scores(structures, scores):
+    """Scores by the full names of their structures, as float arrays.
+
+    Raises:
+        TypeError: if `scores` is no dict.
+        ValueError: if one has another length than its structure has
+            components, or is NaN.
+    """
+    if scores is None:
+        return {}
+    if not isinstance(scores, collections.abc.Mapping):
+        raise TypeError(
+            "`scores` must be a dict from the name of a structure to a score "
+            f"for each component. Received: {type(scores).__name__}"
+        )
+    checked = {}
+    for key, values in scores.items():
+        one = structures[key]
+        values = np.asarray(values, float)
+        if values.shape != (one.size,):
+            raise ValueError(
+                f"`scores` of `{one.name}` must be of shape ({one.size},), "
+                f"one for each component. Received: {values.shape}"
+            )
+        if np.isnan(values).any():
+            raise ValueError(f"`scores` of `{one.name}` has NaN in it.")
+        checked[one.name] = values
+    return checked
+
+
+def allot(structures, budget, scores=None, wanted=None):
+    """Chooses what stays, over all the structures at once.
+
+    Scores are compared with the mean of their own structure. What is removed
+    already goes first; each structure keeps its best component.
+
+    Args:
+        structures: `Structures`.
+        budget: `Budget`.
+        scores: Dict from name to scores, of the structures that have some.
+            The others take their group lengths.
+        wanted: Optional number, what `budget` is to measure. Defaults to its
+            share of what the model has.
+
+    Returns:
+        Dict from name to a sorted integer array.
+
+    Raises:
+        ValueError: if no structure is free, or one component of each would be
+            more than the budget.
+    """
+    free = structures.free
+    if not free:
+        raise ValueError(
+            "No structure of the model could lose a component: "
+            + "; ".join(f"`{s.name}` is pinned: {s.pinned}" for s in structures)
+        )
+    if wanted is None:
+        wanted = budget.share * budget.measure(structures)
+    relative = [_relative(one, (scores or {}).get(one.name)) for one in free]
+    order = np.argsort(np.concatenate(relative), kind="stable")
+    owner = np.repeat(np.arange(len(free)), [one.size for one in free])
+    starts = np.cumsum([0] + [one.size for one in free])
+    order = order[np.isfinite(np.concatenate(relative)[order])]
+
+    def keep(gone):
+        stays = np.ones(len(owner), bool)
+        stays[order[:gone]] = False
+        return {
+            one.name: np.flatnonzero(stays[start : start + one.size])
+            for one, start in zip(free, starts)
+        }
+
+    def left(gone):
+        return budget.measure(structures, keep(gone))
+
+    if left(len(order)) > wanted:
+        raise ValueError(
+            f"{budget.kind} of {wanted / budget.measure(structures):.3%} "
+            "cannot be reached: with one component left in each of "
+            f"{quoted(one.name for one in free)}, "
+            f"{left(len(order)) / budget.measure(structures):.3%} stay."
+        )
+    low, high = 0, len(order)  # left(high) <= wanted
+    while low < high:
+        middle = (low + high) // 2
+        if left(middle) <= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return keep(high)
+
+
+def _relative(structure, scores):
+    """Scores over their mean; of the best component, infinity."""
+    scores = structure.lengths() if scores is None else scores
+    alive = ~structure.removed()
+    mean = np.abs(scores[alive]).mean() if alive.any() else 1.0
+    relative = np.where(alive, scores / (mean or 1.0), -1e30)
+    relative[np.argmax(relative)] = np.inf
+    return relative

@@ -1,0 +1,181 @@
+"""Scores of components: which of them a trained model can best do without."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_iss._lengths import Groups
+from keras_iss._scopes import distribution_scope
+from keras_iss.structures import by_variable, check_finite
+from keras_iss.tracing.find import find_structures
+
+
+def rank(
+    model,
+    data=None,
+    by="length",
+    batches=16,
+    batch_size=32,
+    include=("recurrent",),
+):
+    """Scores every component of a model; the lowest can best be spared.
+
+    Args:
+        model: A built `keras.Model`; for `"taylor"` a compiled one.
+        data: What `fit` takes to train on: a tuple `(inputs, targets)` or
+            `(inputs, targets, sample_weights)` of arrays, or a `Dataset`,
+            `PyDataset` or `DataLoader`. Only `"taylor"` needs it.
+        by: `"length"` (default), the group length; or `"taylor"`, the square
+            of what the loss would change by to first order if the component
+            were zero, averaged over batches.
+        batches: Integer, how many batches `"taylor"` looks at.
+        batch_size: Integer, samples in a batch, where `data` are arrays.
+        include: Tuple of kinds of layers, as in `find_structures`.
+
+    Returns:
+        Dict from the name of a structure to a float array of shape `(size,)`.
+        It goes into `prune` as `scores`. The model is left as it was.
+
+    Raises:
+        ValueError: if `by` is neither of the two; if `"taylor"` lacks data or
+            a compiled model, or meets a loss that is NaN or infinite; or if
+            weights are.
+
+    Examples:
+        >>> import keras, keras_iss, numpy as np
+        >>> model = keras.Sequential([
+        ...     keras.Input((None, 3)), keras.layers.LSTM(8, name="lstm"),
+        ...     keras.layers.Dense(1)])
+        >>> model.compile("adam", "mse")
+        >>> data = np.ones((4, 5, 3)), np.zeros((4, 1))
+        >>> scores = keras_iss.rank(model, data, by="taylor")
+        >>> structures = keras_iss.prune(model, weights=0.5, scores=scores)
+
+    Source: Molchanov et al., "Importance Estimation for Neural Network
+    Pruning", CVPR 2019, equation 8, summed over the weights of a component
+    before it is squared.
+    """
+    structures = find_structures(model, include)
+    check_finite(structures)
+    if by == "length":
+        return {one.name: one.lengths() for one in structures}
+    if by != "taylor":
+        raise ValueError(f'`by` must be "length" or "taylor". Received: {by!r}')
+    if data is None:
+        raise ValueError('`rank(..., by="taylor")` needs `data`.')
+    if not getattr(model, "compiled", False):
+        raise ValueError(
+            f"`{model.name}` has no loss, which the Taylor score is of: "
+            "compile it first."
+        )
+    return _taylor(model, structures, data, batches, batch_size)
+
+
+def _taylor(model, structures, data, batches, batch_size):
+    before = [ops.convert_to_numpy(v).copy() for v in model.variables]
+    optimizer, stopped = model.optimizer, model.stop_training
+    history = getattr(model, "history", None)
+    with distribution_scope(model):
+        recorder = _Recorder(structures)
+    model.optimizer = recorder
+    model.make_train_function(force=True)
+    try:
+        losses = model.fit(
+            **_arguments(data, batches, batch_size),
+            epochs=1,
+            shuffle=False,
+            verbose=0,
+        ).history["loss"]
+        scores = recorder.scores()
+    finally:
+        model.optimizer = optimizer
+        model.stop_training = stopped
+        model.history = history
+        model.reset_metrics()
+        for variable, value in zip(model.variables, before):
+            variable.assign(value)
+        model.make_train_function(force=True)
+    if not np.isfinite(losses).all():
+        raise ValueError(
+            f"The loss of `{model.name}` is {losses[-1]} on this data, which "
+            "no score can be computed from. Look for NaN in the data."
+        )
+    return scores
+
+
+def _arguments(data, batches, batch_size):
+    if not isinstance(data, (tuple, list)):
+        return {"x": data, "steps_per_epoch": batches}
+    first = len(keras.tree.flatten(data)[0])
+    count = min(batches * batch_size, first)
+    if count > batch_size:
+        # The same shape for all.
+        count -= count % batch_size
+    cut = [keras.tree.map_structure(lambda a: a[:count], x) for x in data]
+    names = ("x", "y", "sample_weight")
+    return {**dict(zip(names, cut)), "batch_size": batch_size}
+
+
+class _Recorder(keras.optimizers.Optimizer):
+    """Takes no step: sums squares of gradient times weight by component.
+
+    What it sums lives in its variables, so that it works in the compiled step
+    of every backend.
+    """
+
+    def __init__(self, structures):
+        super().__init__(learning_rate=0.0)
+        self.structures = structures
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        place = {id(v): i for i, v in enumerate(variables)}
+        self.totals, self.groups = [], []
+        for one in self.structures:
+            known = [
+                (variable, parts)
+                for variable, parts in by_variable(one.slices)
+                if id(variable) in place
+            ]
+            places = [place[id(variable)] for variable, _ in known]
+            self.groups.append(
+                (places, Groups([parts for _, parts in known], "once"))
+            )
+            self.totals.append(
+                self.add_variable((one.size,), "float32", name="taylor")
+            )
+
+    def apply(self, grads, trainable_variables=None):
+        variables = self._trainable_variables
+        if not self.built:
+            self.build(trainable_variables)
+            variables = trainable_variables
+        changes = [
+            None
+            if gradient is None
+            else ops.cast(ops.convert_to_tensor(gradient), "float32")
+            * ops.cast(ops.convert_to_tensor(variable), "float32")
+            for gradient, variable in zip(grads, variables)
+        ]
+        for (places, groups), total in zip(self.groups, self.totals):
+            if places:
+                change = groups.sums(
+                    [
+                        ops.zeros(variables[i].shape)
+                        if changes[i] is None
+                        else changes[i]
+                        for i in places
+                    ]
+                )
+                total.assign_add(ops.square(change))
+        self._iterations.assign_add(1)
+
+    def scores(self):
+        """Dict from structure to the mean over the batches."""
+        count = max(int(ops.convert_to_numpy(self._iterations)), 1)
+        return {
+            one.name: ops.convert_to_numpy(total).astype("float64") / count
+            for one, total in zip(self.structures, self.totals)
+        }
