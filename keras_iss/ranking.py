@@ -124,7 +124,7 @@ class _Recorder(keras.optimizers.Optimizer):
     """
 
     def __init__(self, structures):
-        super().__init__(learning_rate=0.0)
+        super().__init__(learning_rate=0.0, name="recorder")
         self.structures = structures
 
     def build(self, variables):
@@ -144,7 +144,7 @@ class _Recorder(keras.optimizers.Optimizer):
                 (places, Groups([parts for _, parts in known], "once"))
             )
             self.totals.append(
-                self.add_variable((one.size,), "float32", name="taylor")
+                self.add_variable((one.size,), "zeros", "float32", name="taylor")
             )
 
     def apply(self, grads, trainable_variables=None):
