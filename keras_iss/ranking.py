@@ -144,7 +144,9 @@ class _Recorder(keras.optimizers.Optimizer):
                 (places, Groups([parts for _, parts in known], "once"))
             )
             self.totals.append(
-                self.add_variable((one.size,), "zeros", "float32", name="taylor")
+                self.add_variable(
+                    (one.size,), "zeros", "float32", name="taylor"
+                )
             )
 
     def apply(self, grads, trainable_variables=None):
