@@ -79,10 +79,27 @@ def presets():
     tiny = dataclasses.replace(
         small, units=8, filters=8, word_size=8, batch=4, epochs=2, parts=2
     )
+    # A stronger penalty goes with fewer units; they go in three steps.
+    cut = {
+        name: dataclasses.replace(
+            row,
+            cuts=tuple(
+                (at, 1 - (1 - left) * gone)
+                for at, gone in ((0.125, 0.5), (0.25, 0.75), (0.5, 1.0))
+            ),
+            changes={"epochs": 1},
+        )
+        for left, (name, row) in zip(
+            (0.7, 0.5, 0.3), fine_tuned((0.002, 0.005, 0.01)).items()
+        )
+    }
     at_hand = {
         "dense": Row("dense"),
-        **fine_tuned((0.002, 0.005, 0.01)),
-        "direct": Row("trained small", sizes_of="iss_0.005"),
+        **cut,
+        # As many epochs as the dense model and its fine-tuning have.
+        "direct": Row(
+            "trained small", sizes_of="iss_0.005", changes={"epochs": 3}
+        ),
     }
     return {
         "paper": (Plan(), rows),
