@@ -75,7 +75,7 @@ def prune(
     check_finite(structures)
     if sum(given is not None for given in (threshold, keep, weights)) != 1:
         raise ValueError(
-            "`prune` takes one of `threshold`, `keep` and `weights`. Received: "
+            "`prune` takes either `threshold` or `keep` or `weights`. Received: "
             f"threshold={threshold!r}, keep={keep!r}, weights={weights!r}"
         )
     if scores is not None and threshold is not None:

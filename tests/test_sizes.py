@@ -83,7 +83,7 @@ def test_what_is_removed_already_goes_first():
         ({"weights": float("nan")}, ValueError, "above 0 and below 1"),
         ({"weights": "half"}, TypeError, "must be a number"),
         ({"weights": 0.001}, ValueError, "cannot be reached"),
-        ({"weights": 0.5, "threshold": 0.1}, ValueError, "one of"),
+        ({"weights": 0.5, "threshold": 0.1}, ValueError, "takes either"),
         ({"threshold": 1.0, "scores": {}}, ValueError, "group lengths"),
         ({"weights": 0.5, "scores": {"one": [1]}}, ValueError, "shape"),
         ({"weights": 0.5, "scores": {"no": [1]}}, KeyError, "no structure"),
