@@ -75,8 +75,8 @@ def prune(
     check_finite(structures)
     if sum(given is not None for given in (threshold, keep, weights)) != 1:
         raise ValueError(
-            "`prune` takes either `threshold` or `keep` or `weights`. Received: "
-            f"threshold={threshold!r}, keep={keep!r}, weights={weights!r}"
+            "`prune` takes either `threshold` or `keep` or `weights`. "
+            f"Received: threshold={threshold!r}, keep={keep!r}, weights={weights!r}"
         )
     if scores is not None and threshold is not None:
         raise ValueError(
