@@ -76,7 +76,8 @@ def prune(
     if sum(given is not None for given in (threshold, keep, weights)) != 1:
         raise ValueError(
             "`prune` takes either `threshold` or `keep` or `weights`. "
-            f"Received: threshold={threshold!r}, keep={keep!r}, weights={weights!r}"
+            f"Received: threshold={threshold!r}, keep={keep!r}, "
+            f"weights={weights!r}"
         )
     if scores is not None and threshold is not None:
         raise ValueError(
