@@ -12,18 +12,18 @@ from keras_iss.structures import quoted
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What is asked of a model's size: one of three shares.
+    """What is asked of a model's size: one of three, as share or number.
 
     Attributes:
-        weights: Optional float, of the weights of the recurrent layers (of
-            all the weights in a model without recurrent layers).
-        units: Optional float, of the components that are not pinned.
-        mult_adds: Optional float, of the multiply-adds.
+        weights: Optional float or integer, of the weights of the recurrent
+            layers (of all the weights in a model without recurrent layers).
+        units: Optional, of the components that are not pinned.
+        mult_adds: Optional, of the multiply-adds.
     """
 
-    weights: float | None = None
-    units: float | None = None
-    mult_adds: float | None = None
+    weights: float | int | None = None
+    units: float | int | None = None
+    mult_adds: float | int | None = None
 
     def __post_init__(self):
         given = self._given()
@@ -47,10 +47,12 @@ class Budget:
         """String, what is counted."""
         return next(iter(self._given()))
 
-    @property
-    def share(self):
-        """Float, what is left of it."""
-        return float(next(iter(self._given().values())))
+    def wanted(self, structures):
+        """How much of it is to be left."""
+        asked = next(iter(self._given().values()))
+        if isinstance(asked, numbers.Integral):
+            return int(asked)
+        return asked * self.measure(structures)
 
     def measure(self, structures, keep=None):
         """How much of it a model has.
@@ -70,16 +72,18 @@ class Budget:
 
 
 def check_share(share, name):
-    """Raises unless a share is a number above 0 and below 1."""
+    """Raises unless it is a number above 0 and below 1, or an integer."""
     if isinstance(share, bool) or not isinstance(share, numbers.Real):
         raise TypeError(
-            f"`{name}` must be a number, the share that stays. Received: "
+            f"`{name}` must be a number, what stays of them. Received: "
             f"{share!r} (of type {type(share).__name__})"
         )
+    if isinstance(share, numbers.Integral) and share >= 1:
+        return
     if math.isnan(share) or not 0 < share < 1:
         raise ValueError(
-            f"`{name}` is the share that stays: above 0 and below 1. "
-            f"Received: {share}"
+            f"`{name}` is the share that stays, above 0 and below 1, or an "
+            f"integer: how many do. Received: {share}"
         )
 
 
@@ -124,8 +128,8 @@ def allot(structures, budget, scores=None, wanted=None):
         budget: `Budget`.
         scores: Dict from name to scores, of the structures that have some.
             The others take their group lengths.
-        wanted: Optional number, what `budget` is to measure. Defaults to its
-            share of what the model has.
+        wanted: Optional number, what `budget` is to measure. Defaults to
+            what it asks for.
 
     Returns:
         Dict from name to a sorted integer array.
@@ -141,7 +145,7 @@ def allot(structures, budget, scores=None, wanted=None):
             + "; ".join(f"`{s.name}` is pinned: {s.pinned}" for s in structures)
         )
     if wanted is None:
-        wanted = budget.share * budget.measure(structures)
+        wanted = budget.wanted(structures)
     relative = [_relative(one, (scores or {}).get(one.name)) for one in free]
     order = np.argsort(np.concatenate(relative), kind="stable")
     owner = np.repeat(np.arange(len(free)), [one.size for one in free])

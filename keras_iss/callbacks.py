@@ -21,7 +21,109 @@ from keras_iss.surgery import below, check_threshold
 from keras_iss.tracing.find import find_structures
 
 
-class ISSPruneCallback(keras.callbacks.Callback):
+class StructuresCallback(keras.callbacks.Callback):
+    """What looks at the structures of a model while it is trained.
+
+    They are found when training begins, or after the first epoch of a model
+    that its first step builds; and anew for another model, which training may
+    go on with.
+
+    Args:
+        include: Tuple of kinds of layers, as in `find_structures`.
+    """
+
+    def __init__(self, include):
+        super().__init__()
+        self.include = include
+        self._structures = None
+
+    def set_model(self, model):
+        if model is not self.model:
+            self._structures = None
+        super().set_model(model)
+
+    def on_train_begin(self, logs=None):
+        self._structures = None
+        self._look()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._look()
+
+    def _look(self):
+        """Finds the structures, if the model is built."""
+        if self._structures is None:
+            layers = self.model._flatten_layers()
+            if all(layer.built for layer in layers):
+                self._find()
+
+    def _find(self):
+        if self._structures is None:
+            self._structures = find_structures(self.model, self.include)
+        return self._structures
+
+
+class RemovingCallback(StructuresCallback):
+    """What sets components to zero, and may keep them there.
+
+    Args:
+        include: As in `StructuresCallback`.
+        freeze: Boolean, whether a component that was removed once, also
+            before the training, is set to zero again at the end of every
+            epoch and of training, whatever moved it.
+    """
+
+    def __init__(self, include, freeze):
+        super().__init__(include)
+        self.freeze = freeze
+        self._frozen = {}
+
+    def set_model(self, model):
+        if model is not self.model:
+            self._frozen = {}
+        super().set_model(model)
+
+    def on_train_begin(self, logs=None):
+        self._frozen = {}
+        super().on_train_begin(logs)
+
+    def on_train_end(self, logs=None):
+        self._zero_frozen()
+
+    def _look(self):
+        known = self._structures is not None
+        super()._look()
+        if not known and self._structures is not None:
+            self._freeze()
+
+    def _lost(self):
+        """Whether something else has seen NaN, and ends the training.
+
+        Raises:
+            ValueError: if nothing else has.
+        """
+        if self.model.stop_training and not is_finite(self._structures):
+            return True
+        check_finite(self._structures)
+        return False
+
+    def _freeze(self):
+        if self.freeze:
+            for one in self._structures.free:
+                frozen = self._frozen.get(one.name, np.zeros(one.size, bool))
+                self._frozen[one.name] = frozen | one.removed()
+
+    def _zero_frozen(self):
+        self._zero(
+            (self._structures[name], np.flatnonzero(frozen))
+            for name, frozen in self._frozen.items()
+        )
+
+    def _zero(self, removals):
+        optimizer = getattr(self.model, "optimizer", None)
+        zero_components(list(removals), optimizer)
+
+
+class ISSPruneCallback(RemovingCallback):
     """Sets short components to zero at the end of an epoch.
 
     A component whose weights and biases are all zero gets no gradient, and
@@ -69,38 +171,22 @@ class ISSPruneCallback(keras.callbacks.Callback):
         elementwise=False,
         include=("recurrent",),
     ):
-        super().__init__()
+        super().__init__(include, freeze)
         self.threshold = check_threshold(threshold)
         self.every = every
-        self.freeze = freeze
         self.elementwise = elementwise
-        self.include = include
         self._period = _check_period(every)
-        self._structures = None
-        self._frozen = {}
-
-    def on_train_begin(self, logs=None):
-        self._structures = _structures_if_built(self.model, self.include)
-        self._frozen = {}
-        if self.freeze and self._structures is not None:
-            self._freeze()
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._structures is None:
-            self._structures = find_structures(self.model, self.include)
+        self._find()
         if (epoch + 1) % self._period == 0:
             self._prune()
-        elif self.freeze:
-            self._zero_frozen()
-
-    def on_train_end(self, logs=None):
-        if self.freeze:
+        else:
             self._zero_frozen()
 
     def _prune(self):
-        if self.model.stop_training and not is_finite(self._structures):
-            return  # Something else has seen it, and ends the training.
-        check_finite(self._structures)
+        if self._lost():
+            return
         self._zero_frozen()
         if self.elementwise:
             zero_elements(self._structures.free, self.threshold)
@@ -109,27 +195,11 @@ class ISSPruneCallback(keras.callbacks.Callback):
                 (one, below(one.lengths(), self.threshold))
                 for one in self._structures.free
             )
-        if self.freeze:
-            self._freeze()
-            self._zero_frozen()
-
-    def _freeze(self):
-        for one in self._structures.free:
-            frozen = self._frozen.get(one.name, np.zeros(one.size, bool))
-            self._frozen[one.name] = frozen | one.removed()
-
-    def _zero_frozen(self):
-        self._zero(
-            (self._structures[name], np.flatnonzero(frozen))
-            for name, frozen in self._frozen.items()
-        )
-
-    def _zero(self, removals):
-        optimizer = getattr(self.model, "optimizer", None)
-        zero_components(list(removals), optimizer)
+        self._freeze()
+        self._zero_frozen()
 
 
-class ISSLogger(keras.callbacks.Callback):
+class ISSLogger(StructuresCallback):
     """Puts what is left of a model into the logs of each epoch.
 
     Keras' progress bar, `CSVLogger` and `TensorBoard` show them, if they come
@@ -165,18 +235,12 @@ class ISSLogger(keras.callbacks.Callback):
     """
 
     def __init__(self, log_dir=None, include=("recurrent",)):
-        super().__init__()
+        super().__init__(include)
         self.log_dir = log_dir
-        self.include = include
-        self._structures = None
         self._histograms = None if log_dir is None else _Histograms(log_dir)
 
-    def on_train_begin(self, logs=None):
-        self._structures = _structures_if_built(self.model, self.include)
-
     def on_epoch_end(self, epoch, logs=None):
-        if self._structures is None:
-            self._structures = find_structures(self.model, self.include)
+        self._find()
         logs = {} if logs is None else logs
         alive = {one.name: one.alive for one in self._structures}
         left = self._structures.counts(shrunk=True)
@@ -192,14 +256,6 @@ class ISSLogger(keras.callbacks.Callback):
                     f"{one.name}/group_lengths", one.lengths(), epoch
                 )
             self._histograms.flush()
-
-
-def _structures_if_built(model, include):
-    """The structures of a model, or `None` if its first step builds it."""
-    layers = model._flatten_layers()
-    if not all(layer.built for layer in layers):
-        return None
-    return find_structures(model, include)
 
 
 class _Histograms:

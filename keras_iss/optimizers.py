@@ -96,7 +96,7 @@ class ProximalISS(keras.optimizers.Optimizer):
                 "`optimizer` must be a Keras optimizer or its name. Received: "
                 f"{optimizer!r}"
             )
-        if any(isinstance(x, ProximalISS) for x in _with_inner(inner)):
+        if proximal_of(inner) is not None:
             raise ValueError(
                 f"The optimizer `{inner.name}` is wrapped in a `ProximalISS` "
                 "already: change its `strength` instead."
@@ -369,6 +369,12 @@ def _model_that_calls(variables):
         "`ProximalISS` cannot see which model it trains: in a training loop "
         "of your own call `optimizer.attach(model)` before the first step."
     )
+
+
+def proximal_of(optimizer):
+    """The `ProximalISS` among an optimizer and those it wraps, or `None`."""
+    found = (x for x in _with_inner(optimizer) if isinstance(x, ProximalISS))
+    return next(found, None)
 
 
 def _with_inner(optimizer):

@@ -38,11 +38,12 @@ def prune(
             integer, how many (the longest ones), or a sequence of indices.
             Structures that it does not name stay as they are.
         include: Tuple of kinds of layers, as in `find_structures`.
-        weights: Float above 0 and below 1: the share of the weights of the
-            recurrent layers that may stay (of all the weights, in a model
-            without recurrent layers). The lowest-scored components go, of
-            whatever structure; scores are compared with the mean of their
-            own structure. A structure keeps its highest-scored component.
+        weights: Float above 0 and below 1, the share of the weights of the
+            recurrent layers that may stay, or an integer, how many (of all
+            the weights, in a model without recurrent layers). The components
+            with the lowest scores go, of whatever structure; scores are
+            compared with the mean of their own structure, which keeps its
+            best component.
         scores: Optional dict from the name of a structure to one score for
             each component, as `rank` returns it. With `weights`, or with
             counts in `keep`, the highest stay. Defaults to group lengths.

@@ -1,0 +1,412 @@
+"""A size instead of a lambda: a callback that takes units out by schedule.
+
+model.fit(x, y, epochs=20, callbacks=[
+    keras_iss.ISSBudget(weights=0.3, by_epoch=16),
+    keras_iss.ISSLogger(),
+])
+small = keras_iss.shrink(model)
+"""
+
+import collections.abc
+import math
+import numbers
+
+import numpy as np
+from keras import ops
+
+from keras_iss._sizes import Budget, allot, check_scores
+from keras_iss.callbacks import RemovingCallback
+from keras_iss.optimizers import proximal_of
+from keras_iss.ranking import rank
+from keras_iss.regularizers import ISSRegularizer, attached_regularizers
+from keras_iss.structures import quoted
+
+SCORES = ("length", "taylor")
+
+PROXIMAL_SHARE = 0.3
+"""What a `ProximalISS` takes off a mean component until the size is met."""
+
+
+class ISSBudget(RemovingCallback):
+    """Trains a model down to a size that is asked for.
+
+    In three phases, all within one `fit`:
+
+    1. The model learns under a light penalty, whose strength is set anew
+       after each epoch: the penalty is `pressure` times the loss.
+    2. From the end of epoch `from_epoch + 1` to that of epoch `by_epoch`, the
+       components with the lowest scores are removed, in equal steps.
+    3. The rest of the epochs trains what is left, without a penalty. What is
+       removed stays so.
+
+    The strength steered is that of the `ISSRegularizer` that is attached to
+    the model, or of the `ProximalISS` it is trained with. If there is neither,
+    an `ISSRegularizer` is attached for the time of the training. A proximal
+    step that would remove more than the schedule asks for is suspended.
+
+    Args:
+        keep: Dict from the name of a structure to the integer number of its
+            components that stay. Structures it does not name keep theirs.
+        weights: Of the weights of the recurrent layers (of all the weights,
+            in a model without recurrent layers), those that stay: a float
+            below 1 is the share, an integer the number of them.
+        units: As `weights`, but of the components that are not pinned.
+        mult_adds: As `weights`, but of the multiply-adds of a time step.
+            Exactly one of these four is to be given.
+        by_epoch: Integer, the number of epochs at whose end the size is met.
+            Defaults to three quarters of those of `fit`, rounded up.
+        from_epoch: Integer, the number of epochs before the first removal.
+            Defaults to half of `by_epoch`, rounded down.
+        scores: `"length"` (default) or `"taylor"`, as in `rank`; or a function
+            that takes the model, and returns such a dict of scores.
+        data: What `"taylor"` is computed from, as in `rank`.
+        pressure: Float, zero or more: what the penalty is of the loss. For a
+            `ProximalISS`, zero turns it off, and any other value is ignored:
+            its strength is such that a component of mean length, with no
+            gradient, would lose 30 % of it until `by_epoch`.
+        include: Tuple of kinds of layers, as in `find_structures`.
+
+    Raises:
+        ValueError: if not exactly one size is given, or one is out of range;
+            if `by_epoch` or `from_epoch` is; or `scores` is unknown, or
+            `"taylor"` without data. When training begins: if the size cannot
+            be met, is met already, or `by_epoch` is beyond the run. At the end
+            of an epoch: if weights are NaN or infinite.
+        TypeError: if one of these is of the wrong type.
+
+    Examples:
+        >>> import keras, keras_iss, numpy as np
+        >>> model = keras.Sequential([
+        ...     keras.Input((None, 3)), keras.layers.LSTM(8, name="lstm"),
+        ...     keras.layers.Dense(1)])
+        >>> model.compile("adam", "mse")
+        >>> history = model.fit(
+        ...     np.ones((4, 5, 3)), np.zeros((4, 1)), epochs=4, verbose=0,
+        ...     callbacks=[keras_iss.ISSBudget(weights=0.3)])
+        >>> keras_iss.shrink(model).get_layer("lstm").units
+        3
+    """
+
+    def __init__(
+        self,
+        keep=None,
+        *,
+        weights=None,
+        units=None,
+        mult_adds=None,
+        by_epoch=None,
+        from_epoch=None,
+        scores="length",
+        data=None,
+        pressure=0.02,
+        include=("recurrent",),
+    ):
+        super().__init__(include, freeze=True)
+        shares = {"weights": weights, "units": units, "mult_adds": mult_adds}
+        if keep is None:
+            self._goal = _Share(Budget(**shares))
+        elif any(share is not None for share in shares.values()):
+            raise ValueError(
+                "`ISSBudget` takes a dict of sizes, or one of `weights`, "
+                "`units` and `mult_adds`, not both."
+            )
+        else:
+            self._goal = _Sizes(keep)
+        self.by_epoch = _check_epochs(by_epoch, "by_epoch", least=1)
+        self.from_epoch = _check_epochs(from_epoch, "from_epoch", least=0)
+        if None not in (by_epoch, from_epoch) and from_epoch >= by_epoch:
+            raise ValueError(
+                "`from_epoch` must be less than `by_epoch`. Received: "
+                f"from_epoch={from_epoch}, by_epoch={by_epoch}"
+            )
+        if not callable(scores) and scores not in SCORES:
+            raise ValueError(
+                '`scores` must be "length", "taylor" or a function of the '
+                f"model. Received: {scores!r}"
+            )
+        if scores == "taylor" and data is None:
+            raise ValueError('`scores="taylor"` needs `data`.')
+        self.scores = scores
+        self.data = data
+        self.pressure = _check_pressure(pressure)
+        self._plan = None
+        self._steered = None
+        self._own = None
+        self._epochs_seen = 0
+        self._updates = None
+
+    # The phases.
+
+    def on_train_begin(self, logs=None):
+        self._plan = None
+        self._epochs_seen = 0
+        self._steered = None
+        super().on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        if self._plan is None and self._structures is not None:
+            self._make_plan(epoch)
+        if self._steered is None and self._structures is not None:
+            self._take_the_wheel()
+        self._updates = self._iterations()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._find()
+        if self._lost():
+            return
+        if self._plan is None:
+            self._make_plan(epoch)
+        self._epochs_seen += 1
+        self._zero_frozen()
+        first, last = self._plan
+        done = min(max(epoch + 1 - first, 0) / (last - first), 1.0)
+        if done:
+            self._remove(1.0 - done)
+        self._freeze()
+        if self._steered is not None:
+            finished = epoch + 1 >= last
+            self._steered.strength = (
+                0.0 if finished else self._strength(logs or {}, done)
+            )
+
+    def on_train_end(self, logs=None):
+        super().on_train_end(logs)
+        if self._own is not None:
+            if self._own in attached_regularizers(self.model):
+                self._own.detach(self.model)
+            self._own = None
+        self._steered = None
+
+    def set_model(self, model):
+        if model is not self.model:
+            self._steered = None
+        super().set_model(model)
+
+    # What they do.
+
+    def _make_plan(self, epoch):
+        """Says early if the plan cannot be met."""
+        epochs = (self.params or {}).get("epochs") or self.by_epoch or 1
+        last = self.by_epoch or math.ceil(0.75 * epochs)
+        first = last // 2 if self.from_epoch is None else self.from_epoch
+        if last > epochs:
+            raise ValueError(
+                f"`by_epoch` is {last}, but the training ends after epoch "
+                f"{epochs}: the size would not be met. Train longer, or ask "
+                "for it earlier."
+            )
+        if first >= last:
+            raise ValueError(
+                f"`from_epoch` is {first}, but the size is to be met by epoch "
+                f"{last}. Start earlier, or give `by_epoch`."
+            )
+        self._goal.begin(self._structures, resumed=epoch > 0)
+        self._plan = first, last
+
+    def _remove(self, part):
+        """Removes what has to go until only a part of it is still there."""
+        if self._goal.is_met(self._structures, part):
+            return
+        if callable(self.scores):
+            scores = self.scores(self.model)
+        elif self.scores == "taylor":
+            scores = rank(
+                self.model, self.data, by="taylor", include=self.include
+            )
+        else:
+            scores = None
+        scores = check_scores(self._structures, scores)
+        kept = self._goal.keep(self._structures, part, scores)
+        self._zero(
+            (
+                self._structures[name],
+                np.setdiff1d(np.arange(self._structures[name].size), stays),
+            )
+            for name, stays in kept.items()
+        )
+
+    def _take_the_wheel(self):
+        model = self.model
+        attached = attached_regularizers(model)
+        proximal = proximal_of(getattr(model, "optimizer", None))
+        if proximal is not None:
+            self._steered = proximal
+        elif attached:
+            self._steered = attached[0]
+        elif self.pressure:
+            if self._own is None:
+                self._own = ISSRegularizer(0.0, self.include)
+            self._own.attach(model)
+            self._steered = self._own
+        else:
+            return
+        if not self._epochs_seen:
+            # No loss is known yet, and no rate.
+            self._steered.strength = 0.0
+
+    def _strength(self, logs, done):
+        """The strength for the next epoch."""
+        alive = [one.lengths()[~one.removed()] for one in self._structures.free]
+        total = sum(lengths.sum() for lengths in alive)
+        count = sum(map(len, alive))
+        if not self.pressure or not total or not math.isfinite(total):
+            return 0.0
+        if not isinstance(self._steered, ISSRegularizer):
+            if self._goal.is_met(self._structures, 0.8 * (1.0 - done)):
+                return 0.0
+            rate = float(ops.convert_to_numpy(self._steered.learning_rate))
+            steps = self._iterations() - self._updates
+            way = rate * steps * self._plan[1]
+            return PROXIMAL_SHARE * total / count / way if way else 0.0
+        loss = logs.get("loss")
+        if loss is None or not math.isfinite(loss):
+            return self._steered.strength
+        without = abs(loss - self._steered.strength * total)
+        return float(self.pressure * without / total)
+
+    def _iterations(self):
+        optimizer = getattr(self.model, "optimizer", None)
+        if optimizer is None:
+            return 0
+        return int(ops.convert_to_numpy(optimizer.iterations))
+
+
+class _Share:
+    """A goal: a number of weights, units or multiply-adds over all."""
+
+    def __init__(self, budget):
+        self._budget = budget
+        self._full = None
+        self._wanted = None
+
+    def begin(self, structures, resumed):
+        """Says what is wanted of the model, which may get smaller later.
+
+        Raises:
+            ValueError: if it cannot be met, or is met already.
+        """
+        budget = self._budget
+        self._full = budget.measure(structures)
+        self._wanted = budget.wanted(structures)
+        allot(structures, budget, wanted=self._wanted)
+        left = self._left(structures)
+        if left <= self._wanted and not resumed:
+            raise ValueError(
+                f"The model has {left:,.0f} {_words(budget.kind)} left, "
+                f"and {self._wanted:,.0f} are asked for: this is met already. "
+                "Ask for less, or train without `ISSBudget`."
+            )
+
+    def is_met(self, structures, part):
+        """Whether no more than a part of what has to go is still there."""
+        return self._left(structures) <= self._at(part)
+
+    def keep(self, structures, part, scores):
+        """What stays: dict from name to indices."""
+        return allot(structures, self._budget, scores, self._at(part))
+
+    def _left(self, structures):
+        return self._budget.measure(structures, keep={})
+
+    def _at(self, part):
+        return self._wanted + part * (self._full - self._wanted)
+
+
+class _Sizes:
+    """A goal: the sizes of structures that are named."""
+
+    def __init__(self, keep):
+        if not isinstance(keep, collections.abc.Mapping):
+            raise TypeError(
+                "`ISSBudget` takes a dict from the name of a structure to its "
+                "size, or one of `weights`, `units` and `mult_adds`. Received: "
+                f"{keep!r} (of type {type(keep).__name__})"
+            )
+        if not keep:
+            raise ValueError("The dict of sizes is empty.")
+        for name, size in keep.items():
+            if isinstance(size, bool) or not isinstance(size, numbers.Integral):
+                raise TypeError(
+                    f"`ISSBudget` takes the number of components that stay of "
+                    f"`{name}`. Received: {size!r} (of type "
+                    f"{type(size).__name__})"
+                )
+        self._keep = {name: int(size) for name, size in keep.items()}
+        self._full = None
+
+    def begin(self, structures, resumed):
+        """Remembers the sizes at the start. See `_Share`."""
+        for name, size in self._keep.items():
+            one = structures[name]
+            if one.pinned:
+                raise ValueError(
+                    f"`{name}` is pinned and must keep its size: {one.pinned}."
+                )
+            if not 1 <= size <= one.size:
+                raise ValueError(
+                    f"`{name}` has {one.size} components and keeps at least "
+                    f"one: `ISSBudget` takes 1 to {one.size} for it. Received: "
+                    f"{size}"
+                )
+        self._full = {name: structures[name].size for name in self._keep}
+        if self.is_met(structures, 0.0) and not resumed:
+            raise ValueError(
+                f"The sizes of {quoted(self._keep)} are met already: "
+                f"{self._keep}. Ask for less, or train without `ISSBudget`."
+            )
+
+    def is_met(self, structures, part):
+        """See `_Share`."""
+        return all(
+            structures[name].alive <= size
+            for name, size in self._at(part).items()
+        )
+
+    def keep(self, structures, part, scores):
+        """See `_Share`."""
+        kept = {}
+        for name, size in self._at(part).items():
+            one = structures[name]
+            score = scores.get(one.name, one.lengths())
+            score = np.where(one.removed(), -np.inf, score)
+            order = np.argsort(-score, kind="stable")
+            kept[one.name] = np.sort(order[:size])
+        return kept
+
+    def _at(self, part):
+        return {
+            name: size + round(part * (self._full[name] - size))
+            for name, size in self._keep.items()
+        }
+
+
+def _words(kind):
+    return {"mult_adds": "multiply-adds"}.get(kind, kind)
+
+
+def _check_epochs(value, name, least):
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(
+            f"`{name}` must be an integer, a number of epochs. Received: "
+            f"{value!r} (of type {type(value).__name__})"
+        )
+    if value < least:
+        raise ValueError(f"`{name}` must be {least} or more. Received: {value}")
+    return int(value)
+
+
+def _check_pressure(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"`pressure` must be a number. Received: {value!r} (of type "
+            f"{type(value).__name__})"
+        )
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(
+            "`pressure` must be zero or more, and finite: the penalty's share "
+            f"of the loss. Received: {value}"
+        )
+    return float(value)

@@ -1,0 +1,254 @@
+"""`ISSBudget`: a size instead of a lambda."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_iss
+from tests.cases import head, lstm, randomize, sequence
+
+BACKEND = keras.backend.backend()
+
+
+def mixed(units=20):
+    """An LSTM, a GRU and an RHN, one after the other."""
+    x = sequence()
+    h = lstm(units, name="lstm")(x)
+    h = keras_iss.layers.RHN(units, 2, return_sequences=True, name="rhn")(h)
+    h = layers.GRU(units, return_sequences=False, name="gru")(h)
+    model = keras.Model(x, head(h))
+    randomize(model)
+    return model
+
+
+def single():
+    x = sequence()
+    model = keras.Model(x, head(lstm(12, name="lstm")(x)))
+    randomize(model)
+    return model
+
+
+def data_for(model, count=32):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, 5, 3)).astype("float32")
+    shape = [5 if n is None else n for n in model.output_shape[1:]]
+    return x, rng.normal(size=(count, *shape)).astype("float32")
+
+
+def train(model, *callbacks, epochs=4, optimizer="adam", **kwargs):
+    x, y = data_for(model)
+    if not model.compiled:
+        model.compile(optimizer, "mse")
+    return model.fit(
+        x, y, epochs=epochs, verbose=0, callbacks=list(callbacks), **kwargs
+    ).history
+
+
+def measure(model, kind="recurrent_weights"):
+    return getattr(keras_iss.find_structures(model).counts(), kind)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.3, 0.15, 0.08])
+def test_the_size_is_met_for_lstm_gru_and_rhn(share):
+    model = mixed(40)
+    train(model, keras_iss.ISSBudget(weights=share))
+    small = keras_iss.shrink(model)
+    assert abs(measure(small) / measure(model) - share) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [
+        ({"units": 0.5}, "units"),
+        ({"mult_adds": 0.25}, "mult_adds"),
+        ({"units": 18}, "units"),
+        ({"weights": 2000}, "recurrent_weights"),
+    ],
+)
+def test_other_sizes(size, kind):
+    model = mixed()
+    train(model, keras_iss.ISSBudget(**size))
+    (asked,) = size.values()
+    wanted = asked if asked >= 1 else asked * measure(model, kind)
+    left = measure(keras_iss.shrink(model), kind)
+    assert wanted * 0.9 < left <= wanted
+
+
+def test_sizes_of_structures_by_name():
+    model = mixed()
+    train(model, keras_iss.ISSBudget({"lstm": 7, "gru": 9}))
+    alive = {s.name: s.alive for s in keras_iss.find_structures(model)}
+    assert alive["lstm"], alive["gru"] == (7, 9)
+    assert alive["rhn"] == 20
+
+
+class Record(keras.callbacks.Callback):
+    """The strength and the penalty of each epoch, and what was short."""
+
+    def __init__(self, steered):
+        super().__init__()
+        self.steered = steered
+        self.strengths, self.penalties, self.alive = [], [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        structures = keras_iss.find_structures(self.model)
+        self.strengths.append(self.steered.strength)
+        self.penalties.append(
+            self.steered.strength * sum(s.lengths().sum() for s in structures)
+        )
+        self.alive.append([s.removed() for s in structures])
+
+
+def test_units_go_step_by_step_and_never_come_back():
+    model = single()
+    regularizer = keras_iss.ISSRegularizer(0.5)
+    regularizer.attach(model)
+    record = Record(regularizer)
+    budget = keras_iss.ISSBudget(units=0.5, from_epoch=2, by_epoch=5)
+    loss = train(model, budget, record, epochs=7)["loss"]
+    counts = [int((~gone[0]).sum()) for gone in record.alive]
+    assert counts[:2] == [12, 12]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[2:] == [10, 8, 6, 6, 6]
+    for earlier, later in zip(record.alive, record.alive[1:]):
+        assert (later[0] >= earlier[0]).all()
+    # The regularizer's own strength gives way; the penalty is light.
+    for value, before in zip(record.penalties[:2], loss):
+        np.testing.assert_allclose(value, 0.02 * before, rtol=0.1)
+    assert record.strengths[4:] == [0, 0, 0]
+
+
+def test_a_regularizer_of_its_own_leaves_no_trace():
+    model = single()
+    train(model, keras_iss.ISSBudget(units=0.5))
+    assert not model.losses
+    train(model, epochs=1)
+
+
+def test_without_pressure_nothing_is_attached():
+    model = single()
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: seen.append(len(model.losses))
+    )
+    train(model, keras_iss.ISSBudget(units=0.5, pressure=0), look)
+    assert seen == [0] * 4
+    assert keras_iss.find_structures(model)["lstm"].alive == 6
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_proximal_optimizer_is_steered(name):
+    model = single()
+    optimizer = keras_iss.ProximalISS(name, strength=1e6)
+    record = Record(optimizer)
+    budget = keras_iss.ISSBudget(units=0.5)
+    train(model, budget, record, epochs=6, optimizer=optimizer)
+    assert not model.losses
+    assert keras_iss.find_structures(model)["lstm"].alive == 6
+    assert record.strengths[0] > 0 and record.strengths[-1] == 0
+
+
+def test_the_weakest_go_by_taylor_score():
+    """Against the scores of the same moment."""
+    model = single()
+    data = data_for(model, count=8)
+    budget = keras_iss.ISSBudget(
+        units=0.5, scores="taylor", data=data, by_epoch=1, pressure=0
+    )
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    scores = keras_iss.rank(model, data, by="taylor")["lstm"]
+    train(model, budget, epochs=2)
+    gone = keras_iss.find_structures(model)["lstm"].removed()
+    assert scores[gone].max() < scores[~gone].min()
+
+
+def test_scores_of_ones_own():
+    model = single()
+    seen = []
+
+    def scores(model):
+        seen.append(model)
+        return {"lstm": np.arange(12.0)}
+
+    train(model, keras_iss.ISSBudget({"lstm": 4}, scores=scores))
+    gone = keras_iss.find_structures(model)["lstm"].removed()
+    np.testing.assert_array_equal(gone, np.arange(12) < 8)
+    assert seen[0] is model
+
+
+def test_a_second_fit_goes_on_with_the_first():
+    """Epochs are those of `initial_epoch`, the share that of the full model."""
+    model = single()
+
+    def stop(epoch, logs):
+        model.stop_training = epoch == 2
+
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=stop)
+    budget = keras_iss.ISSBudget(units=0.25, by_epoch=4)
+    train(model, budget, stop, epochs=5)
+    alive = keras_iss.find_structures(model)["lstm"].alive
+    assert 3 < alive < 12
+    budget = keras_iss.ISSBudget(units=0.25, by_epoch=4)
+    train(model, budget, epochs=5, initial_epoch=3)
+    assert keras_iss.find_structures(model)["lstm"].alive == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, ValueError, "one of"),
+        ({"weights": 0.5, "units": 0.5}, ValueError, "one of"),
+        ({"weights": 1.5}, ValueError, "above 0 and below 1"),
+        ({"units": 0}, ValueError, "above 0 and below 1"),
+        ({"mult_adds": "half"}, TypeError, "must be a number"),
+        ({"keep": {"lstm": 3}, "weights": 0.5}, ValueError, "not both"),
+        ({"keep": 0.3}, TypeError, "dict"),
+        ({"keep": {}}, ValueError, "empty"),
+        ({"keep": {"lstm": 0.5}}, TypeError, "number of components"),
+        ({"units": 0.5, "by_epoch": 0}, ValueError, "1 or more"),
+        ({"units": 0.5, "by_epoch": 1.5}, TypeError, "integer"),
+        (
+            {"units": 0.5, "by_epoch": 2, "from_epoch": 2},
+            ValueError,
+            "less than",
+        ),
+        ({"units": 0.5, "scores": "random"}, ValueError, "`scores`"),
+        ({"units": 0.5, "scores": "taylor"}, ValueError, "data"),
+        ({"units": 0.5, "pressure": -1}, ValueError, "`pressure`"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        keras_iss.ISSBudget(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weights": 0.001}, "cannot be reached"),
+        ({"keep": {"lstm": 13}}, "1 to 12"),
+        ({"keep": {"lstm": 12}}, "already"),
+        ({"units": 12}, "already"),
+        ({"keep": {"gru": 3}}, "no structure"),
+        ({"units": 0.5, "by_epoch": 5}, "ends after epoch 4"),
+        ({"units": 0.5, "from_epoch": 3}, "`from_epoch` is 3"),
+    ],
+)
+def test_a_plan_that_cannot_be_met_says_so_before_the_first_step(
+    arguments, message
+):
+    model = single()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        train(model, keras_iss.ISSBudget(**arguments))
+    for now, then in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(now, then)
+    assert not model.losses
+
+
+def test_a_loss_that_is_nan_stops_the_training():
+    model = single()
+    model.compile(keras.optimizers.SGD(1e30), "mse")
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        train(model, keras_iss.ISSBudget(units=0.5))
