@@ -13,4 +13,5 @@ from keras_iss.surgery import prune as prune
 from keras_iss.surgery import shrink as shrink
 from keras_iss.tracing import find_structures as find_structures
 from keras_iss.tracing import register_rule as register_rule
+from keras_iss.training import fit as fit
 from keras_iss.version import __version__ as __version__

@@ -495,11 +495,16 @@ def _with_mask(x, mask, name):
     return model(x, mask=mask)
 
 
+def keeps_class(model):
+    """Whether a smaller model is of the same class, with its methods."""
+    return isinstance(model, keras.Function) and functional_like_constructor(
+        type(model)
+    )
+
+
 def _model_like(old, inputs, outputs):
     """A model of the same class if it is made of inputs and outputs."""
-    if isinstance(old, keras.Function) and functional_like_constructor(
-        type(old)
-    ):
+    if keeps_class(old):
         new = type(old)(inputs, outputs, name=old.name)
     else:
         new = keras.Model(inputs, outputs, name=old.name)

@@ -173,15 +173,21 @@ class ISSBudget(RemovingCallback):
     def on_train_end(self, logs=None):
         super().on_train_end(logs)
         if self._own is not None:
-            if self._own in attached_regularizers(self.model):
-                self._own.detach(self.model)
+            self._release(self.model)
             self._own = None
         self._steered = None
 
     def set_model(self, model):
-        if model is not self.model:
-            self._steered = None
+        before = self.model
         super().set_model(model)
+        if model is not before:
+            self._steered = None
+            if self._own is not None:
+                self._release(before)
+
+    def _release(self, model):
+        if self._own in attached_regularizers(model):
+            self._own.detach(model)
 
     # What they do.
 

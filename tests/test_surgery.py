@@ -435,7 +435,11 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+# JAX compiles each anew: a third of them there.
+NAMES = list(OPTIMIZERS)[:: 3 if keras.backend.backend() == "jax" else 1]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_training_goes_on_as_if_the_removed_units_had_never_been(name):
     if (BACKEND, name) == ("jax", "averaged"):
         pytest.skip("Keras on JAX cannot fit twice with averaged weights")

@@ -1,0 +1,419 @@
+"""`keras_iss.fit`: training that goes on in a smaller model."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_iss
+from tests.cases import head, lstm, randomize
+
+BACKEND = keras.backend.backend()
+
+
+def stacked(units=(12, 8), **kwargs):
+    x = keras.Input((5, 3), **kwargs)
+    h = lstm(units[0], name="one", stateful=bool(kwargs))(x)
+    h = layers.GRU(units[1], return_sequences=False, name="two")(h)
+    model = keras.Model(x, head(h))
+    randomize(model)
+    return model
+
+
+def data_for(model, count=32):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, 5, 3)).astype("float32")
+    return x, rng.normal(size=(count, *model.output_shape[1:])).astype(
+        "float32"
+    )
+
+
+class Remove(keras.callbacks.Callback):
+    """Removes some at the end of an epoch, and holds them at zero."""
+
+    def __init__(self, plan):
+        super().__init__()
+        self.plan = plan
+        self.seen = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append(self.model.get_layer("one").units)
+        if epoch in self.plan:
+            keras_iss.prune(self.model, keep=self.plan[epoch])
+
+
+PLAN = {0: {"one": 8, "two": 7}, 2: {"one": 5, "two": 3}}
+
+OPTIMIZERS = {
+    "adam": lambda: keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(0.02, 20), global_clipnorm=1.0
+    ),
+    "proximal": lambda: keras_iss.ProximalISS(
+        keras.optimizers.Adam(0.01), strength=0.1
+    ),
+    "averaged": lambda: keras.optimizers.SGD(0.05, use_ema=True),
+    "accumulating": lambda: keras.optimizers.Adam(
+        0.01, gradient_accumulation_steps=3
+    ),
+}
+
+
+def both_ways(optimizer, *callbacks, penalty=None, epochs=4, **kwargs):
+    """The same training at full size, and shrinking on the way."""
+    found = []
+    for shrinking in (False, True):
+        model = stacked()
+        if penalty:
+            keras_iss.ISSRegularizer(penalty).attach(model)
+        model.compile(optimizer(), "mse", metrics=["mae"])
+        x, y = data_for(model)
+        fit = keras_iss.fit if shrinking else keras.Model.fit
+        remove = Remove(PLAN)
+        trained = fit(
+            model,
+            x,
+            y,
+            batch_size=8,
+            epochs=epochs,
+            shuffle=False,
+            verbose=0,
+            validation_data=(x[:8], y[:8]),
+            callbacks=[remove, *(one() for one in callbacks)],
+            **kwargs,
+        )
+        model = trained if shrinking else model
+        found.append((model, model.history, remove))
+    return found
+
+
+# Slow to compile, on JAX; and Keras cannot average weights there.
+NAMES = ["adam", "proximal"] if BACKEND == "jax" else list(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_equals_training_at_full_size(name):
+    (full, expected, _), (small, history, remove) = both_ways(OPTIMIZERS[name])
+    assert remove.seen == [12, 8, 8, 5]
+    assert [small.get_layer(n).units for n in ("one", "two")] == [5, 3]
+    assert history.epoch == expected.epoch == list(range(4))
+    assert history.history.keys() == expected.history.keys()
+    for key, values in expected.history.items():
+        np.testing.assert_allclose(history.history[key], values, rtol=1e-4)
+    x, _ = data_for(full)
+    np.testing.assert_allclose(
+        small.predict(x, verbose=0), full.predict(x, verbose=0), atol=1e-4
+    )
+    assert int(small.optimizer.iterations) == int(full.optimizer.iterations)
+
+
+def sgd():
+    return keras.optimizers.SGD(0.05, 0.9, nesterov=True)
+
+
+def test_with_a_penalty_too():
+    (full, *_), (small, *_) = both_ways(sgd, penalty=0.01)
+    x, _ = data_for(full)
+    np.testing.assert_allclose(
+        small.predict(x, verbose=0), full.predict(x, verbose=0), atol=1e-4
+    )
+    assert len(small.losses) == 2
+
+
+def test_schedules_that_are_callbacks_go_on():
+    def rate():
+        return keras.callbacks.LearningRateScheduler(
+            lambda epoch, rate: rate * 0.8
+        )
+
+    def plateau():
+        return keras.callbacks.ReduceLROnPlateau(patience=1, min_delta=10.0)
+
+    (_, expected, _), (_, history, _) = both_ways(sgd, rate, plateau)
+    for key, values in expected.history.items():
+        np.testing.assert_allclose(history.history[key], values, rtol=1e-4)
+    assert len(set(history.history["learning_rate"])) > 2
+
+
+class Count(keras.callbacks.Callback):
+    """How often a training begins and ends."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append("begin")
+
+    def on_train_end(self, logs=None):
+        self.calls.append("end")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(epoch)
+
+
+def test_callbacks_take_it_for_one_training():
+    model = stacked()
+    model.compile("adam", "mse")
+    count, remove = Count(), Remove(PLAN)
+    keras_iss.fit(
+        model, *data_for(model), epochs=4, verbose=0, callbacks=[count, remove]
+    )
+    assert count.calls == ["begin", 0, 1, 2, 3, "end"]
+
+
+def test_shrinking_every_few_epochs():
+    model = stacked()
+    model.compile("adam", "mse")
+    remove = Remove({0: {"one": 6}})
+    small = keras_iss.fit(
+        model,
+        *data_for(model),
+        epochs=5,
+        shrink_every=3,
+        verbose=0,
+        callbacks=[remove],
+    )
+    assert remove.seen == [12, 12, 12, 6, 6]
+    assert small.get_layer("one").units == 6
+
+
+def test_a_model_that_loses_nothing_comes_back_itself():
+    model = stacked()
+    model.compile("adam", "mse")
+    assert keras_iss.fit(model, *data_for(model), verbose=0) is model
+    assert len(model.history.history["loss"]) == 1
+
+
+def test_a_model_that_its_first_step_builds():
+    model = keras.Sequential([layers.LSTM(8, name="one"), layers.Dense(2)])
+    model.compile("adam", "mse")
+    x, y = np.ones((8, 5, 3), "float32"), np.ones((8, 2), "float32")
+    remove = Remove({0: {"one": 3}})
+    small = keras_iss.fit(model, x, y, epochs=2, verbose=0, callbacks=[remove])
+    assert small.get_layer("one").units == 3
+
+
+@pytest.mark.parametrize("best", [0, 3])
+def test_early_stopping_restores_the_model_of_the_best_epoch(best):
+    model = stacked()
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    x, y = data_for(model)
+    outputs = {}
+
+    def score(epoch, logs):
+        now = stop.model
+        outputs[epoch] = now.predict(x, verbose=0)
+        logs["score"] = abs(epoch - best)
+
+    stop = keras.callbacks.EarlyStopping(
+        "score", patience=2, mode="min", restore_best_weights=True
+    )
+    small = keras_iss.fit(
+        model,
+        x,
+        y,
+        epochs=9,
+        verbose=0,
+        callbacks=[
+            Remove(PLAN),
+            keras.callbacks.LambdaCallback(on_epoch_end=score),
+            stop,
+        ],
+    )
+    assert len(small.history.history["loss"]) == best + 3
+    assert small.get_layer("one").units == {0: 8, 3: 5}[best]
+    np.testing.assert_allclose(
+        small.predict(x, verbose=0), outputs[best], atol=1e-5
+    )
+
+
+def test_killed_and_resumed_from_a_checkpoint(tmp_path):
+    """At the reduced size, with the optimizer's state."""
+    kept = {}
+    for killed in (False, True):
+        model = stacked()
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        x, y = data_for(model)
+        path = tmp_path / f"{killed}.keras"
+        arguments = {
+            "epochs": 6,
+            "verbose": 0,
+            "shuffle": False,
+            "callbacks": [
+                Remove(PLAN),
+                keras.callbacks.ModelCheckpoint(path),
+            ],
+        }
+        if killed:
+
+            def kill(epoch, logs):
+                if epoch == 2:
+                    raise KeyboardInterrupt
+
+            arguments["callbacks"].append(
+                keras.callbacks.LambdaCallback(on_epoch_end=kill)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                keras_iss.fit(model, x, y, **arguments)
+            arguments["callbacks"].pop()
+            model = keras.models.load_model(path)
+            arguments["initial_epoch"] = 3
+        small = keras_iss.fit(model, x, y, **arguments)
+        assert small.get_layer("two").units == 3
+        kept[killed] = small.predict(x, verbose=0)
+    np.testing.assert_allclose(kept[True], kept[False], atol=1e-5)
+
+
+@pytest.mark.parametrize("proximal", [False, True])
+def test_a_budget_is_met_by_the_model_that_comes_back(proximal):
+    model = stacked()
+    optimizer = keras.optimizers.Adam(0.01)
+    if proximal:
+        optimizer = keras_iss.ProximalISS(optimizer, strength=1.0)
+    model.compile(optimizer, "mse")
+    full = keras_iss.find_structures(model).counts().recurrent_weights
+    logger = keras_iss.ISSLogger()
+    small = keras_iss.fit(
+        model,
+        *data_for(model),
+        epochs=8,
+        verbose=0,
+        callbacks=[keras_iss.ISSBudget(weights=0.3), logger],
+    )
+    left = keras_iss.find_structures(small).counts().recurrent_weights
+    assert 0.25 < left / full <= 0.3
+    weights = small.history.history["recurrent_weights"]
+    assert weights == sorted(weights, reverse=True)
+    assert len(set(weights)) > 2 and weights[-1] == left
+    assert not model.losses and not small.losses
+
+
+def test_frozen_components_go_on_after_a_cut():
+    """What an `ISSPruneCallback` freezes is known by its new place."""
+    model = stacked()
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    one = keras_iss.find_structures(model)["one"]
+    prune = keras_iss.ISSPruneCallback(
+        float(np.median(one.lengths())), freeze=True
+    )
+    small = keras_iss.fit(
+        model, *data_for(model), epochs=4, verbose=0, callbacks=[prune]
+    )
+    assert small.get_layer("one").units < 12
+
+
+def test_tensorboard_goes_on(tmp_path):
+    pytest.importorskip("tensorflow")
+    if BACKEND == "jax":
+        pytest.skip("Keras' callback is slow there, and does the same.")
+    from tensorboard.backend.event_processing import event_accumulator
+
+    model = stacked()
+    model.compile("adam", "mse")
+    keras_iss.fit(
+        model,
+        *data_for(model),
+        epochs=4,
+        verbose=0,
+        callbacks=[Remove(PLAN), keras.callbacks.TensorBoard(tmp_path)],
+    )
+    steps = []
+    for path in (tmp_path / "train").iterdir():
+        events = event_accumulator.EventAccumulator(str(path))
+        events.Reload()
+        if "epoch_loss" in events.Tags()["tensors"]:
+            steps += [event.step for event in events.Tensors("epoch_loss")]
+    assert sorted(steps) == [0, 1, 2, 3]
+
+
+def test_states_go_on():
+    if BACKEND != "tensorflow":
+        pytest.skip("Keras' stateful layers fail or forget there.")
+    outputs = []
+    for fit in (keras.Model.fit, keras_iss.fit):
+        model = stacked(batch_size=8)
+        model.compile("sgd", "mse")
+        x, y = data_for(model)
+        trained = fit(
+            model,
+            x,
+            y,
+            batch_size=8,
+            epochs=3,
+            shuffle=False,
+            verbose=0,
+            callbacks=[Remove(PLAN)],
+        )
+        model = model if fit is keras.Model.fit else trained
+        outputs.append(model.predict(x[:8], verbose=0))
+        for layer in model.layers:
+            if getattr(layer, "stateful", False):
+                layer.reset_state()
+        assert (
+            np.abs(model.predict(x[:8], verbose=0) - outputs[-1]).max() > 0.01
+        )
+    assert model.get_layer("one").units == 5
+    np.testing.assert_allclose(*outputs, atol=1e-5)
+
+
+def test_data_sets_and_generators():
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            return x[8 * i : 8 * i + 8], y[8 * i : 8 * i + 8]
+
+    model = stacked()
+    model.compile("sgd", "mse")
+    x, y = data_for(model)
+    small = keras_iss.fit(
+        model, Batches(), epochs=3, verbose=0, callbacks=[Remove(PLAN)]
+    )
+    assert int(small.optimizer.iterations) == 12
+
+
+class OwnStep(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.lstm = layers.LSTM(4)
+
+    def call(self, x):
+        return self.lstm(x)
+
+    def train_step(self, *args):
+        return super().train_step(*args)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shrink_every": 0}, "`shrink_every`"),
+        ({"shrink_every": "epoch"}, "`shrink_every`"),
+        (
+            {"callbacks": [keras.callbacks.BackupAndRestore("backup")]},
+            "BackupAndRestore",
+        ),
+        ({"model": "uncompiled"}, "not compiled"),
+        ({"model": "own"}, "`train_step` of its own"),
+    ],
+)
+def test_bad_arguments(change, message):
+    model = stacked()
+    x, y = data_for(model)
+    if change.get("model") == "own":
+        model = OwnStep()
+    if change.get("model") != "uncompiled":
+        model.compile("sgd", "mse")
+    change = {k: v for k, v in change.items() if k != "model"}
+    with pytest.raises(ValueError, match=message):
+        keras_iss.fit(model, x, y, **{"verbose": 0, **change})
+
+
+def test_the_progress_bar_knows_its_end(capsys):
+    model = stacked()
+    model.compile("sgd", "mse")
+    x, y = data_for(model)
+    keras_iss.fit(model, x, y, batch_size=8, epochs=2, verbose=1)
+    shown = capsys.readouterr().out
+    assert "Epoch 2/2" in shown and "4/4" in shown
