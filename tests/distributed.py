@@ -1,0 +1,157 @@
+"""Trains on one device and on several, and compares. Run as a script.
+
+python -m tests.distributed mirrored|data_parallel|ddp HOW [RANK PORT]
+"""
+
+import os
+import sys
+
+import numpy as np
+
+KIND, HOW = sys.argv[1:3]
+
+if KIND == "mirrored":
+    import tensorflow as tf
+
+    CPU = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        CPU, [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+
+import keras
+from keras import layers
+
+import keras_iss
+
+BATCH, EPOCHS = 8, 4
+
+
+def compiled():
+    keras.utils.set_random_seed(0)
+    x = keras.Input((5, 3))
+    h = layers.LSTM(12, return_sequences=True, name="one")(x)
+    h = layers.GRU(8, name="two")(h)
+    model = keras.Model(x, layers.Dense(2)(h))
+    for one in keras_iss.find_structures(model):
+        # Every third component is short.
+        for part in one.slices:
+            value = keras.ops.convert_to_numpy(part.variable).copy()
+            short = (slice(None),) * part.axis + (part.index[::3].ravel(),)
+            value[short] *= 0.02
+            part.variable.assign(value)
+    optimizer = keras.optimizers.Adam(0.01)
+    if HOW.startswith("proximal"):
+        optimizer = keras_iss.ProximalISS(optimizer, strength=5.0)
+    if HOW == "regularizer":
+        keras_iss.ISSRegularizer(0.01).attach(model)
+    model.compile(optimizer, "mse")
+    return model
+
+
+def callbacks():
+    if HOW == "regularizer":
+        return [keras_iss.ISSPruneCallback(1.2, freeze=True)]
+    if HOW.endswith("budget"):
+        return [keras_iss.ISSBudget({"one": 5, "two": 4})]
+    return []
+
+
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 5, 3)).astype("float32")
+    return x, rng.normal(size=(32, 2)).astype("float32")
+
+
+def train():
+    """The model after `fit`, as everywhere, and its outputs."""
+    x, y = data()
+    model = keras_iss.fit(
+        compiled(),
+        x,
+        y,
+        batch_size=BATCH,
+        epochs=EPOCHS,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks(),
+    )
+    return model, model.predict(x, verbose=0)
+
+
+def compare(one, several):
+    """Fails unless two models are the same, and lost something.
+
+    Args:
+        one: A model and its outputs.
+        several: The same of the other one.
+    """
+    sizes = [
+        [model.get_layer(name).units for name in ("one", "two")]
+        for model, _ in (one, several)
+    ]
+    assert sizes[0] == sizes[1] < [12, 8], sizes
+    np.testing.assert_allclose(one[1], several[1], atol=1e-4)
+    assert np.abs(one[1]).max() > 0.01
+
+
+def mirrored():
+    one = train()
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        compare(one, train())
+
+
+def data_parallel():
+    one = train()
+    devices = keras.distribution.list_devices()
+    assert len(devices) == 2
+    keras.distribution.set_distribution(
+        keras.distribution.DataParallel(devices=devices)
+    )
+    compare(one, train())
+
+
+def ddp():
+    """A training loop of one's own, in two processes."""
+    import torch
+
+    rank, port = map(int, sys.argv[3:5])
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    x, y = (torch.tensor(a) for a in data())
+    trained = []
+    for replicas in (1, 2):
+        model = compiled()
+        optimizer = model.optimizer
+        if HOW.startswith("proximal"):
+            optimizer.attach(model)
+        # Each process takes its part of every batch.
+        size = BATCH // replicas
+        mine = slice(rank * size, (rank + 1) * size)
+        if replicas == 1:
+            mine = slice(None)
+        runs = model
+        if replicas == 2:
+            runs = torch.nn.parallel.DistributedDataParallel(model)
+        for _ in range(EPOCHS):
+            for start in range(0, len(x), BATCH):
+                inputs = x[start : start + BATCH][mine]
+                targets = y[start : start + BATCH][mine]
+                model.zero_grad()
+                loss = ((runs(inputs) - targets) ** 2).mean()
+                loss = loss + sum(model.losses)
+                loss.backward()
+                variables = model.trainable_variables
+                with torch.no_grad():
+                    optimizer.apply(
+                        [v.value.grad for v in variables], variables
+                    )
+        if HOW == "regularizer":
+            keras_iss.prune(model, weights=0.4)
+        small = keras_iss.shrink(model)
+        trained.append((small, small.predict(data()[0], verbose=0)))
+    compare(*trained)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    {"mirrored": mirrored, "data_parallel": data_parallel, "ddp": ddp}[KIND]()
