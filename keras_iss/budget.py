@@ -54,7 +54,7 @@ class ISSBudget(RemovingCallback):
         mult_adds: As `weights`, but of the multiply-adds of a time step.
             Exactly one of these four is to be given.
         by_epoch: Integer, the number of epochs at whose end the size is met.
-            Defaults to three quarters of those of `fit`, rounded up.
+            Defaults to half of those of `fit`, rounded up.
         from_epoch: Integer, the number of epochs before the first removal.
             Defaults to half of `by_epoch`, rounded down.
         scores: `"length"` (default) or `"taylor"`, as in `rank`; or a function
@@ -194,7 +194,7 @@ class ISSBudget(RemovingCallback):
     def _make_plan(self, epoch):
         """Says early if the plan cannot be met."""
         epochs = (self.params or {}).get("epochs") or self.by_epoch or 1
-        last = self.by_epoch or math.ceil(0.75 * epochs)
+        last = self.by_epoch or math.ceil(epochs / 2)
         first = last // 2 if self.from_epoch is None else self.from_epoch
         if last > epochs:
             raise ValueError(
