@@ -11,12 +11,14 @@ Both act at the end of an epoch. Put `ISSPruneCallback` first, then
 """
 
 import numbers
+import warnings
 
 import keras
 import numpy as np
 
 from keras_iss._zeroing import zero_components, zero_elements
-from keras_iss.structures import check_finite, is_finite
+from keras_iss.optimizers import proximal_of
+from keras_iss.structures import check_finite, is_finite, quoted
 from keras_iss.surgery import below, check_threshold
 from keras_iss.tracing.find import find_structures
 
@@ -60,6 +62,33 @@ class StructuresCallback(keras.callbacks.Callback):
         if self._structures is None:
             self._structures = find_structures(self.model, self.include)
         return self._structures
+
+
+def _check_step(model, structures):
+    """Stops a training whose first proximal step would remove everything.
+
+    Args:
+        model: The model that is to be trained.
+        structures: Its `Structures`, or `None` if it is not built yet.
+
+    Raises:
+        ValueError: if a structure has no component that is longer than the
+            step of its `ProximalISS`.
+    """
+    proximal = proximal_of(getattr(model, "optimizer", None))
+    if proximal is None or structures is None:
+        return
+    rate = float(keras.ops.convert_to_numpy(proximal.learning_rate))
+    for one in structures.free:
+        longest = one.lengths().max()
+        if 0 < longest <= rate * proximal.strength:
+            raise ValueError(
+                f"The first step of `{proximal.name}` would remove all of "
+                f"`{one.name}`: it takes {rate:g} (the learning rate) times "
+                f"{proximal.strength:g} (`strength`) off every component, and "
+                f"the longest has {longest:.3g}. Use a `strength` well below "
+                f"{longest / rate / 100:.2g}, or an `ISSBudget`, which sets it."
+            )
 
 
 class RemovingCallback(StructuresCallback):
@@ -177,6 +206,10 @@ class ISSPruneCallback(RemovingCallback):
         self.elementwise = elementwise
         self._period = _check_period(every)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        _check_step(self.model, self._structures)
+
     def on_epoch_end(self, epoch, logs=None):
         self._find()
         if (epoch + 1) % self._period == 0:
@@ -239,10 +272,22 @@ class ISSLogger(StructuresCallback):
         self.log_dir = log_dir
         self._histograms = None if log_dir is None else _Histograms(log_dir)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        _check_step(self.model, self._structures)
+
     def on_epoch_end(self, epoch, logs=None):
         self._find()
         logs = {} if logs is None else logs
         alive = {one.name: one.alive for one in self._structures}
+        gone = [name for name, count in alive.items() if not count]
+        if gone:
+            warnings.warn(
+                f"All components of {quoted(gone)} are removed: what comes "
+                "after them no longer depends on the input. Use a smaller "
+                "`strength`, or an `ISSBudget`.",
+                stacklevel=2,
+            )
         left = self._structures.counts(shrunk=True)
         logs.update({f"{name}_alive": count for name, count in alive.items()})
         logs.update(

@@ -243,3 +243,25 @@ def test_weights_that_are_not_numbers_end_the_training_in_keras_manner():
     prune = keras_iss.ISSPruneCallback(0.1)
     train(model, stop, prune, epochs=2, batch_size=1)
     assert model.stop_training
+
+
+@pytest.mark.parametrize(
+    "callback", [keras_iss.ISSLogger(), keras_iss.ISSPruneCallback(0.0)]
+)
+def test_a_step_that_would_remove_everything_is_not_taken(callback):
+    model = compiled(
+        keras_iss.ProximalISS(keras.optimizers.SGD(0.1), strength=1e4)
+    )
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="remove all of `lstm_1`"):
+        train(model, callback)
+    for now, then in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_a_structure_that_is_all_gone_is_warned_of():
+    model = compiled(
+        keras_iss.ProximalISS(keras.optimizers.SGD(0.1), strength=30.0)
+    )
+    with pytest.warns(UserWarning, match="no longer depends on the input"):
+        train(model, keras_iss.ISSLogger(), batch_size=1)
