@@ -1,11 +1,14 @@
 """Recurrent Highway Networks."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 
 import keras_iss
 from keras_iss.layers import RHN, RHNCell
+from tests.serving import Server
 
 
 def numpy_rhn(layer, x, state, mask=None):
@@ -277,3 +280,30 @@ def test_the_penalty_is_over_the_whole_width():
     keras_iss.ISSRegularizer(0.5).attach(model)
     (loss,) = model.losses
     assert float(loss) == pytest.approx(0.5 * sum(lengths), rel=1e-5)
+
+
+def test_a_file_of_the_shrunk_network_computes_what_the_pruned_one_did(
+    tmp_path,
+):
+    for name in ("tensorflow", "ai_edge_litert"):
+        pytest.importorskip(name)
+    tokens = keras.Input((6,), dtype="int32", name="tokens")
+    embedding = keras.layers.ReversibleEmbedding(11, 8)
+    x = RHN(8, 3, return_sequences=True, name="rhn")(embedding(tokens))
+    model = keras.Model(tokens, embedding(x, reverse=True))
+    rng = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(0, 0.5, variable.shape))
+    keras_iss.prune(model, keep={"rhn": [0, 2, 3, 7]})
+    small = keras_iss.shrink(model)
+    data = np.random.default_rng(0).integers(0, 11, (1, 6)).astype("int32")
+    expected = keras.ops.convert_to_numpy(model(data))
+    assert np.abs(expected).max() > 0.01
+    path = tmp_path / "small.tflite"
+    done = keras_iss.export_tflite(small, path)
+    assert not any("CUSTOM" in name for name in done.operators)
+    with contextlib.closing(Server("lite")) as lite:
+        ((got,),) = [
+            one.values() for one in lite(path, [("serve", {"tokens": data})])
+        ]
+    np.testing.assert_allclose(got, expected, atol=1e-5)
