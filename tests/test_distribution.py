@@ -40,8 +40,12 @@ def free_port():
         return one.getsockname()[1]
 
 
-# A budget trains with a regularizer; Keras' `fit` knows one process on PyTorch.
-HOW = ["proximal", "regularizer" if BACKEND == "torch" else "budget"]
+# With a regularizer, unless it says. Keras' `fit` knows one process on PyTorch.
+HOW = {
+    "tensorflow": ["budget", "proximal budget"],
+    "jax": ["proximal budget"],
+    "torch": ["regularizer", "proximal"],
+}[BACKEND]
 
 
 @pytest.mark.parametrize("how", HOW)
