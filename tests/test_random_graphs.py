@@ -13,8 +13,8 @@ BACKEND = keras.backend.backend()
 
 # Together more than 200, none of them twice. PyTorch compiles nothing.
 GRAPHS, SEED = {
-    "tensorflow": (40, 1),
-    "torch": (160, 2),
+    "tensorflow": (25, 1),
+    "torch": (170, 2),
     "jax": (10, 3),
 }[BACKEND]
 

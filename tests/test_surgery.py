@@ -435,8 +435,9 @@ OPTIMIZERS = {
 }
 
 
-# JAX compiles each anew: a third of them there.
-NAMES = list(OPTIMIZERS)[:: 3 if keras.backend.backend() == "jax" else 1]
+# All of them where nothing is compiled, else some.
+EVERY = {"tensorflow": 2, "jax": 3, "torch": 1}[keras.backend.backend()]
+NAMES = list(OPTIMIZERS)[::EVERY]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -460,7 +461,7 @@ MATRIX_OPTIMIZERS = ["adafactor", "lamb", "muon"]
 
 @pytest.mark.parametrize(
     "name",
-    MATRIX_OPTIMIZERS[: 1 if keras.backend.backend() == "jax" else None],
+    MATRIX_OPTIMIZERS[::EVERY],
 )
 def test_optimizers_that_look_at_whole_matrices_go_on_training(name):
     """Their steps depend on the size of a matrix, so nothing is equal."""

@@ -90,8 +90,8 @@ not_on_jax = pytest.mark.skipif(
     BACKEND == "jax", reason="compiles for long there, and does the same"
 )
 
-# Slow to compile, on JAX; and Keras cannot average weights there.
-NAMES = ["adam", "proximal"] if BACKEND == "jax" else list(OPTIMIZERS)
+# All of them where nothing is compiled.
+NAMES = list(OPTIMIZERS) if BACKEND == "torch" else ["adam", "proximal"]
 
 
 @pytest.mark.parametrize("name", NAMES)
