@@ -73,8 +73,14 @@ class Data:
 
     def __init__(self, arguments):
         corpus = text.text_folder(arguments.data, VOCABULARY)
-        self.train = corpus.train[: arguments.tokens]
-        self.test = corpus.test
+        self.train = self.sequences(corpus.train)
+        if arguments.tokens:
+            # From everywhere: the files are sorted, often by year.
+            count = len(self.train[0])
+            wanted = arguments.tokens // STEPS // BATCH * BATCH
+            chosen = np.linspace(0, count - 1, min(wanted, count)).astype(int)
+            self.train = tuple(x[chosen] for x in self.train)
+        self.test = self.sequences(corpus.test)
         self.seed = None
 
     @staticmethod
@@ -131,8 +137,8 @@ class Training:
         import keras
 
         self.keras = keras
-        self.x, self.y = data.sequences(data.train)
-        self.test = data.sequences(data.test)
+        self.x, self.y = data.train
+        self.test = data.test
         self.units, self.epochs, self.seed = units, epochs, seed
         self.updates = epochs * len(self.x) // BATCH
 
@@ -228,7 +234,8 @@ def magnitude(task, share, _, row, arguments):
     path = row.with_suffix(".npz")
     command = [sys.executable, __file__, f"--peer={path}"]
     for name in ("data", "tokens", "units", "epochs"):
-        command.append(f"--{name}={getattr(arguments, name)}")
+        value = getattr(arguments, name)
+        command += [] if value is None else [f"--{name}={value}"]
     command += [f"--share={share}", f"--seeds={task.seed}"]
     subprocess.run(
         command, check=True, env={**os.environ, "TF_USE_LEGACY_KERAS": "1"}
@@ -246,7 +253,7 @@ def train_peer(arguments):
 
     pruning = tfmot.sparsity.keras
     data = Data(arguments)
-    x, y = data.sequences(data.train)
+    x, y = data.train
     per_epoch = len(x) // BATCH
     updates = arguments.epochs * per_epoch
     # The weights that are to go are gone when those of `ISSBudget` are.
@@ -473,7 +480,7 @@ def main():
     write(
         "frontier",
         {
-            "tokens": len(data.train),
+            "tokens": data.train[0].size,
             "epochs": arguments.epochs,
             "rows": rows,
         },
