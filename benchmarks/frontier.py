@@ -38,7 +38,7 @@ sys.path.insert(0, str(HERE.parent / "examples"))
 from paper import text
 
 BATCH, STEPS, VOCABULARY = 20, 35, 5000
-RATE, DROPOUT, CLIP = 0.005, 0.2, 1.0
+RATE, DROPOUT, CLIP = 0.005, 0.4, 1.0
 THRESHOLD = 0.05  # Of the paper's way, for group lengths.
 
 # Of the recurrent weights; or the strength, in the paper's way.

@@ -14,6 +14,7 @@ import numbers
 import numpy as np
 from keras import ops
 
+from keras_iss._checks import check_amount, check_epochs
 from keras_iss._sizes import Budget, allot, check_scores
 from keras_iss.callbacks import RemovingCallback
 from keras_iss.optimizers import proximal_of
@@ -112,8 +113,12 @@ class ISSBudget(RemovingCallback):
             )
         else:
             self._goal = _Sizes(keep)
-        self.by_epoch = _check_epochs(by_epoch, "by_epoch", least=1)
-        self.from_epoch = _check_epochs(from_epoch, "from_epoch", least=0)
+        self.by_epoch = by_epoch
+        if by_epoch is not None:
+            self.by_epoch = check_epochs(by_epoch, "by_epoch")
+        self.from_epoch = from_epoch
+        if from_epoch is not None:
+            self.from_epoch = check_epochs(from_epoch, "from_epoch", least=0)
         if None not in (by_epoch, from_epoch) and from_epoch >= by_epoch:
             raise ValueError(
                 "`from_epoch` must be less than `by_epoch`. Received: "
@@ -128,7 +133,9 @@ class ISSBudget(RemovingCallback):
             raise ValueError('`scores="taylor"` needs `data`.')
         self.scores = scores
         self.data = data
-        self.pressure = _check_pressure(pressure)
+        self.pressure = check_amount(
+            pressure, "pressure", "the penalty's share of the loss"
+        )
         self._plan = None
         self._steered = None
         self._own = None
@@ -389,30 +396,3 @@ class _Sizes:
 
 def _words(kind):
     return {"mult_adds": "multiply-adds"}.get(kind, kind)
-
-
-def _check_epochs(value, name, least):
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(
-            f"`{name}` must be an integer, a number of epochs. Received: "
-            f"{value!r} (of type {type(value).__name__})"
-        )
-    if value < least:
-        raise ValueError(f"`{name}` must be {least} or more. Received: {value}")
-    return int(value)
-
-
-def _check_pressure(value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(
-            f"`pressure` must be a number. Received: {value!r} (of type "
-            f"{type(value).__name__})"
-        )
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(
-            "`pressure` must be zero or more, and finite: the penalty's share "
-            f"of the loss. Received: {value}"
-        )
-    return float(value)

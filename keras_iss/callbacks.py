@@ -10,12 +10,12 @@ Both act at the end of an epoch. Put `ISSPruneCallback` first, then
     ])
 """
 
-import numbers
 import warnings
 
 import keras
 import numpy as np
 
+from keras_iss._checks import check_epochs
 from keras_iss._zeroing import zero_components, zero_elements
 from keras_iss.optimizers import proximal_of
 from keras_iss.structures import check_finite, is_finite, quoted
@@ -174,9 +174,9 @@ class ISSPruneCallback(RemovingCallback):
         include: Tuple of kinds of layers, as in `find_structures`.
 
     Raises:
-        TypeError: if `threshold` is not a number.
-        ValueError: if `threshold` is negative or NaN, or `every` is neither
-            `"epoch"` nor a positive integer.
+        TypeError: if `threshold` is not a number, or `every` is neither
+            `"epoch"` nor an integer.
+        ValueError: if `threshold` is negative or NaN, or `every` is below 1.
 
     Examples:
         >>> import keras, keras_iss, numpy as np
@@ -204,7 +204,11 @@ class ISSPruneCallback(RemovingCallback):
         self.threshold = check_threshold(threshold)
         self.every = every
         self.elementwise = elementwise
-        self._period = _check_period(every)
+        self._period = (
+            1
+            if every == "epoch"
+            else check_epochs(every, "every", other='"epoch" or ')
+        )
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
@@ -327,19 +331,3 @@ class _Histograms:
 
     def flush(self):
         self._writer.flush()
-
-
-def _check_period(every):
-    if every == "epoch":
-        return 1
-    if (
-        isinstance(every, bool)
-        or not isinstance(every, numbers.Integral)
-        or every < 1
-    ):
-        raise ValueError(
-            '`every` must be "epoch" or a positive number of epochs. '
-            f"Received: {every!r}. What has to act on every step belongs in "
-            "the regularizer: on JAX a step keeps the weights to itself."
-        )
-    return int(every)

@@ -13,13 +13,12 @@ Examples:
     1
 """
 
-import math
-import numbers
 import weakref
 
 import keras
 import numpy as np
 
+from keras_iss._checks import check_amount
 from keras_iss._lengths import Groups, along_axis
 from keras_iss._scopes import distribution_scope
 from keras_iss.structures import (
@@ -434,15 +433,7 @@ def _remake_steps(model):
 
 
 def check_strength(strength):
-    """A strength as a float; raises if it is none."""
-    if isinstance(strength, bool) or not isinstance(strength, numbers.Real):
-        raise TypeError(
-            f"`strength` must be a number. Received: {strength!r} (of type "
-            f"{type(strength).__name__})"
-        )
-    if not math.isfinite(strength) or strength < 0:
-        raise ValueError(
-            "`strength` must be zero or more, and finite: a negative one "
-            f"would make components grow. Received: {strength}"
-        )
-    return float(strength)
+    """A strength as a float, or an error. See `check_amount`."""
+    return check_amount(
+        strength, "strength", "a negative one would make components grow"
+    )

@@ -1,11 +1,11 @@
 """Pruning and shrinking: components to zero, and out of the model."""
 
 import collections.abc
-import math
 import numbers
 
 import numpy as np
 
+from keras_iss._checks import check_amount
 from keras_iss._rebuilding import rebuild
 from keras_iss._sizes import Budget, allot, check_scores
 from keras_iss._zeroing import zero_components
@@ -171,18 +171,13 @@ def shrink(model, keep=None, include=("recurrent",)):
 
 
 def check_threshold(threshold):
-    """A threshold as a float, or an error."""
-    if isinstance(threshold, bool) or not isinstance(threshold, numbers.Real):
-        raise TypeError(
-            f"`threshold` must be a number. Received: {threshold!r} (of type "
-            f"{type(threshold).__name__})"
-        )
-    if math.isnan(threshold) or threshold < 0:
-        raise ValueError(
-            "`threshold` must be zero or more: it is compared with group "
-            f"lengths, which are never negative. Received: {threshold}"
-        )
-    return float(threshold)
+    """A threshold as a float, or an error. See `check_amount`."""
+    return check_amount(
+        threshold,
+        "threshold",
+        "it is compared with group lengths, which are never negative",
+        finite=False,
+    )
 
 
 def below(lengths, threshold):

@@ -1,10 +1,11 @@
 """Training that gets faster as components go."""
 
+import contextlib
 import math
-import numbers
 
 import keras
 
+from keras_iss._checks import check_epochs
 from keras_iss._rebuilding import keeps_class
 from keras_iss.structures import is_finite
 from keras_iss.surgery import shrink
@@ -65,10 +66,11 @@ def fit(
         is `model` itself if nothing was removed.
 
     Raises:
-        ValueError: if `shrink_every` is not a positive integer; if the model
-            is not compiled, or its class has a training step of its own, which
-            a smaller model would not have; or for a `BackupAndRestore`, which
-            puts back weights of one size only.
+        TypeError: if `shrink_every` is not an integer.
+        ValueError: if `shrink_every` is below 1; if the model is not compiled,
+            or its class has a training step of its own, which a smaller model
+            would not have; or for a `BackupAndRestore`, which puts back
+            weights of one size only.
 
     Examples:
         >>> import keras, keras_iss, numpy as np
@@ -98,7 +100,7 @@ def fit(
     model = _smaller(model, include, relay)
     while True:
         end = min((epoch // shrink_every + 1) * shrink_every, epochs)
-        with _averages_put_off(model, put_off=end < epochs) as put_in_place:
+        with _averages_put_off(model):
             model.fit(
                 x,
                 y,
@@ -109,9 +111,9 @@ def fit(
                 initial_epoch=epoch,
                 **kwargs,
             )
-            if end >= epochs or model.stop_training:
-                put_in_place()
-                break
+        if end >= epochs or model.stop_training:
+            model.optimizer.finalize_variable_values(model.trainable_weights)
+            break
         relay.remember(model, epoch)
         epoch = end
         model = _smaller(model, include, relay)
@@ -169,35 +171,20 @@ class _Relay(keras.callbacks.CallbackList):
         return model
 
 
-class _averages_put_off:
+@contextlib.contextmanager
+def _averages_put_off(model):
     """Keeps an optimizer from putting averages in place at the end of a fit.
 
     Args:
         model: The model.
-        put_off: Boolean, whether there is more to come.
     """
-
-    def __init__(self, model, put_off):
-        self._model = model
-        self._optimizer = getattr(model, "optimizer", None)
-        self._put_off = put_off and self._optimizer is not None
-
-    def __enter__(self):
-        if self._put_off:
-            # Hides the method of the class.
-            vars(self._optimizer)["finalize_variable_values"] = lambda _: None
-        return self._put_in_place
-
-    def __exit__(self, *error):
-        if self._put_off:
-            vars(self._optimizer).pop("finalize_variable_values", None)
-
-    def _put_in_place(self):
-        """Does what was put off, as this was the end."""
-        if self._put_off:
-            self.__exit__()
-            weights = self._model.trainable_weights
-            self._optimizer.finalize_variable_values(weights)
+    optimizer = model.optimizer
+    # Hides the method of the class.
+    vars(optimizer)["finalize_variable_values"] = lambda _: None
+    try:
+        yield
+    finally:
+        vars(optimizer).pop("finalize_variable_values", None)
 
 
 def _smaller(model, include, relay):
@@ -214,15 +201,7 @@ def _smaller(model, include, relay):
 
 
 def _check(model, shrink_every):
-    if (
-        isinstance(shrink_every, bool)
-        or not isinstance(shrink_every, numbers.Integral)
-        or shrink_every < 1
-    ):
-        raise ValueError(
-            "`shrink_every` must be a positive integer, a number of epochs. "
-            f"Received: {shrink_every!r}"
-        )
+    check_epochs(shrink_every, "shrink_every")
     if not getattr(model, "compiled", False):
         raise ValueError(
             f"`{model.name}` is not compiled: call `compile` before `fit`."

@@ -83,7 +83,7 @@ def test_sizes_of_structures_by_name():
     model = mixed()
     train(model, keras_iss.ISSBudget({"lstm": 7, "gru": 9}))
     alive = {s.name: s.alive for s in keras_iss.find_structures(model)}
-    assert alive["lstm"], alive["gru"] == (7, 9)
+    assert (alive["lstm"], alive["gru"]) == (7, 9)
     assert alive["rhn"] == 20
 
 
