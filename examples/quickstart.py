@@ -2,11 +2,12 @@
 
 Trains a language model of two LSTMs on text that every Python ships (the
 language reference and the docstrings of the standard library, about 490,000
-tokens), first dense, then with Intrinsic Sparse Structures: under a light
-penalty while it learns, with the weakest units cut out in a few steps, and
-training going on after each. Both trainings cost the same: as the second model
-shrinks, it sees more text for the same multiply-adds. At the end both models
-are exported, as SavedModel and for phones, and their size and latency measured.
+tokens), first dense, then with Intrinsic Sparse Structures: `ISSBudget` lets it
+learn under a light penalty and takes the weakest units out in a few steps, and
+`keras_iss.fit` makes the model smaller at each. Neither training costs more: as
+the second model shrinks, it sees more text for the same multiply-adds. At the
+end both models are exported, as SavedModel and for phones, and their size and
+latency measured.
 
     python examples/quickstart.py            # a few minutes on two cores
     python examples/quickstart.py --quick    # under a minute, learns little
@@ -169,10 +170,11 @@ class Plan:
     """The size of everything.
 
     Attributes:
-        updates: Integer, the training steps of the dense model.
-        cuts: Pairs: after which share of its training the second model loses
-            units, and which share of all units it has from then on.
-        strength: Float, of the group Lasso, until the last cut.
+        updates: Integer, the training steps of an epoch. It is a part of the
+            text, the next one each time.
+        epochs: Pair of integers: of the dense model, and of the other one,
+            which does not cost more as it shrinks.
+        share: Float, of the recurrent weights, what is left of the other one.
         evaluated: Integer, on how many sequences models are compared; `None`
             for all.
         timed: Integer, how often each model's latency is measured.
@@ -184,31 +186,11 @@ class Plan:
     batch: int = 20
     steps: int = 35
     learning_rate: float = 0.005
-    updates: int = 400
-    cuts: tuple = ((0.25, 0.86), (0.35, 0.76), (0.45, 0.66))
-    strength: float = 5e-5
+    updates: int = 50
+    epochs: tuple = (8, 11)
+    share: float = 0.3
     evaluated: int | None = None
     timed: int = 15
-
-    def mult_adds(self, first, second):
-        """Multiply-adds for a token with so many units in the two LSTMs."""
-        return (
-            4 * first * (self.units + first)
-            + 4 * second * (first + second)
-            + second * self.vocabulary
-        )
-
-    def segments(self):
-        """Updates between the cuts, for as many multiply-adds as dense."""
-        ends = [*(end for end, _ in self.cuts), 1.0]
-        shares = [1.0, *(share for _, share in self.cuts)]
-        lengths = np.diff([0.0, *ends])
-        cost = sum(
-            length * self.mult_adds(share * self.units, share * self.units)
-            for length, share in zip(lengths, shares)
-        )
-        total = self.updates * self.mult_adds(self.units, self.units) / cost
-        return [round(length * total) for length in lengths]
 
 
 PLANS = {
@@ -218,11 +200,11 @@ PLANS = {
         units=32,
         dropout=0.0,
         learning_rate=0.02,
-        updates=200,
+        updates=25,
         evaluated=200,
         timed=3,
     ),
-    "full": Plan(vocabulary=10_000, units=512, updates=6000),
+    "full": Plan(vocabulary=10_000, units=512, updates=750),
 }
 
 
@@ -246,8 +228,9 @@ def language_model(plan, corpus):
     return model
 
 
-def compile_for(model, plan, updates):
-    """Compiles a model for a training of so many updates."""
+def compile_for(model, plan, epochs):
+    """Compiles a model for a training of so many epochs."""
+    updates = epochs * plan.updates
     warmup = updates // 10
     rate = keras.optimizers.schedules.CosineDecay(
         0.0,
@@ -281,42 +264,45 @@ class Tick(keras.callbacks.Callback):
         self.tick()
 
 
-class Reader:
-    """Gives shuffled training sequences, pass after pass."""
+class Parts(keras.utils.PyDataset):
+    """Shuffled training sequences, pass after pass; an epoch takes a part."""
 
     def __init__(self, corpus, plan, seed):
+        super().__init__()
         self.inputs, self.targets = sequences(corpus.train, plan.steps)
         self.random = np.random.default_rng(seed)
+        self.updates, self.batch = plan.updates, plan.batch
         self.order = np.zeros(0, int)
+        self.on_epoch_end()
 
-    def take(self, count):
-        """The next sequences: inputs and targets."""
+    def __len__(self):
+        return self.updates
+
+    def __getitem__(self, index):
+        chosen = self.chosen[index * self.batch : (index + 1) * self.batch]
+        return self.inputs[chosen], self.targets[chosen]
+
+    def on_epoch_end(self):
+        """Takes the next part."""
+        count = self.updates * self.batch
         while len(self.order) < count:
             fresh = self.random.permutation(len(self.inputs))
             self.order = np.concatenate([self.order, fresh])
-        chosen, self.order = self.order[:count], self.order[count:]
-        return self.inputs[chosen], self.targets[chosen]
+        self.chosen, self.order = self.order[:count], self.order[count:]
 
 
-def fit(model, reader, plan, updates, callbacks):
-    """Trains a model for some updates."""
-    inputs, targets = reader.take(updates * plan.batch)
-    model.fit(
-        inputs,
-        targets,
-        batch_size=plan.batch,
-        shuffle=False,
-        verbose=0,
-        callbacks=callbacks,
-    )
-
-
-def train_dense(plan, corpus, seed, updates, tick):
+def train_dense(plan, corpus, seed, epochs, tick):
     """The model as one would train it without keras-iss."""
     keras.utils.set_random_seed(seed)
     model = language_model(plan, corpus)
-    compile_for(model, plan, updates)
-    fit(model, Reader(corpus, plan, seed), plan, updates, [Tick(tick)])
+    compile_for(model, plan, epochs)
+    model.fit(
+        Parts(corpus, plan, seed),
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[Tick(tick)],
+    )
     return model
 
 
@@ -329,73 +315,72 @@ class History:
             cut.
         matrices: Dict from structure to its kernels then, input over hidden.
         left: Dict from structure to the indices of the units that stay.
-        units: Pairs of updates so far and units of each structure.
+        units: For each epoch, dict from structure to the units it had.
+        mult_adds: For each epoch, the multiply-adds of a token.
     """
 
     lengths: dict = dataclasses.field(default_factory=dict)
     matrices: dict = dataclasses.field(default_factory=dict)
     left: dict = dataclasses.field(default_factory=dict)
     units: list = dataclasses.field(default_factory=list)
+    mult_adds: list = dataclasses.field(default_factory=list)
+
+    def before_the_cut(self, model):
+        """Keeps what an epoch had, and how it was before the first cut."""
+        structures = keras_iss.find_structures(model)
+        self.units.append({one.name: one.size for one in structures})
+        self.mult_adds.append(structures.counts().mult_adds)
+        if self.units[-1] != self.units[0]:
+            return
+        for one in structures:
+            cell = model.get_layer(one.name).cell
+            self.left[one.name] = np.arange(one.size)
+            self.lengths[one.name] = one.lengths()
+            self.matrices[one.name] = np.concatenate(
+                [
+                    keras.ops.convert_to_numpy(w)
+                    for w in (cell.kernel, cell.recurrent_kernel)
+                ]
+            )
+
+    def after_the_cut(self, model):
+        """Remembers which of the units there were at first are left."""
+        for one in keras_iss.find_structures(model):
+            self.left[one.name] = self.left[one.name][~one.removed()]
 
 
 def train_iss(plan, corpus, seed, tick):
     """The same model, losing its weakest units while it learns."""
     keras.utils.set_random_seed(seed)
     model = language_model(plan, corpus)
-    regularizer = keras_iss.ISSRegularizer(plan.strength)
-    regularizer.attach(model)
-    segments = plan.segments()
-    compile_for(model, plan, sum(segments))
-    reader, history, done = Reader(corpus, plan, seed), History(), 0
-    for segment, updates in enumerate(segments):
-        fit(model, reader, plan, updates, [Tick(tick), keras_iss.ISSLogger()])
-        structures = keras_iss.find_structures(model)
-        sizes = {one.name: one.size for one in structures}
-        history.units += [(done, sizes), (done + updates, sizes)]
-        done += updates
-        if segment == len(plan.cuts):
-            break
-        if segment == 0:
-            remember(history, model, structures)
-        _, share = plan.cuts[segment]
-        keep = strongest(structures, round(share * 2 * plan.units))
-        model = keras_iss.shrink(model, keep=keep)
-        for name, kept in keep.items():
-            history.left[name] = history.left[name][kept]
-        if segment == len(plan.cuts) - 1:
-            # The last size learns without the penalty.
-            regularizer.strength = 0.0
+    epochs = plan.epochs[1]
+    compile_for(model, plan, epochs)
+    history = History()
+    model = keras_iss.fit(
+        model,
+        Parts(corpus, plan, seed),
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            Watch(history.before_the_cut),
+            keras_iss.ISSBudget(weights=plan.share),
+            Watch(history.after_the_cut),
+            Tick(tick),
+        ],
+    )
     return model, history
 
 
-def strongest(structures, count):
-    """The indices of the units with the longest groups, by structure.
+class Watch(keras.callbacks.Callback):
+    """Looks at the model of the moment after each epoch."""
 
-    Lengths are compared with the mean of their own layer: a deep layer's are
-    longer, for all of its units.
-    """
-    relative = {
-        one.name: one.lengths() / one.lengths().mean() for one in structures
-    }
-    limit = np.sort(np.concatenate(list(relative.values())))[-count]
-    return {
-        name: np.flatnonzero(values >= limit)
-        for name, values in relative.items()
-    }
+    def __init__(self, look):
+        super().__init__()
+        self.look = look
 
-
-def remember(history, model, structures):
-    """Keeps what the picture shows of the moment before the first cut."""
-    for one in structures:
-        cell = model.get_layer(one.name).cell
-        history.lengths[one.name] = one.lengths()
-        history.matrices[one.name] = np.concatenate(
-            [
-                keras.ops.convert_to_numpy(w)
-                for w in (cell.kernel, cell.recurrent_kernel)
-            ]
-        )
-        history.left[one.name] = np.arange(one.size)
+    def on_epoch_end(self, epoch, logs=None):
+        self.look(self.model)
 
 
 # What comes of it.
@@ -566,12 +551,12 @@ def draw(history, result, path):
         )
         lengths.legend()
         show_matrix(matrix, history.matrices[name], gone, name)
-    updates = [at for at, _ in history.units]
     over_time, costs = axes[0][2], axes[1][2]
     for name in names:
-        over_time.plot(updates, [n[name] for _, n in history.units], label=name)
+        units = [sizes[name] for sizes in history.units]
+        over_time.stairs(units, label=name, baseline=None, linewidth=2)
     over_time.set(
-        title="units over the training", xlabel="updates", ylabel="units"
+        title="units over the training", xlabel="epochs", ylabel="units"
     )
     over_time.set_ylim(0)
     over_time.legend()
@@ -645,10 +630,9 @@ def run(plan, seed, folder, console):
         tick = stage("reading the text", 1)
         corpus = Corpus.read(plan.vocabulary)
         tick()
-        segments = plan.segments()
-        tick = stage("training, dense", plan.updates)
-        dense = train_dense(plan, corpus, seed, plan.updates, tick)
-        tick = stage("training, ISS", sum(segments))
+        tick = stage("training, dense", plan.updates * plan.epochs[0])
+        dense = train_dense(plan, corpus, seed, plan.epochs[0], tick)
+        tick = stage("training, ISS", plan.updates * plan.epochs[1])
         iss, history = train_iss(plan, corpus, seed, tick)
         models = {"dense": dense, "iss": iss}
         result = {
@@ -672,15 +656,11 @@ def run(plan, seed, folder, console):
             for kind in ("float32", "int8"):
                 size = (folder / f"{name}_{kind}.tflite").stat().st_size
                 result[name][f"{kind}_megabytes"] = size / 1e6
-        tokens = plan.batch * plan.steps
-        sizes = [units for _, units in history.units[::2]]
-        result["dense"]["training_mult_adds"] = (
-            3 * plan.updates * tokens * result["dense"]["mult_adds"]
-        )
-        result["iss"]["training_mult_adds"] = sum(
-            3 * segment * tokens * plan.mult_adds(*units.values())
-            for segment, units in zip(segments, sizes)
-        )
+        of_dense = [result["dense"]["mult_adds"]] * plan.epochs[0]
+        for name, epochs in (("dense", of_dense), ("iss", history.mult_adds)):
+            result[name]["training_mult_adds"] = (
+                3 * plan.updates * plan.batch * plan.steps * sum(epochs)
+            )
         tick = stage("drawing", 1)
         draw(history, result, folder / "quickstart.png")
         tick()
@@ -690,8 +670,7 @@ def run(plan, seed, folder, console):
             part: len(getattr(corpus, part))
             for part in ("train", "valid", "test")
         },
-        sizes=sizes,
-        segments=segments,
+        sizes=history.units,
         plan=dataclasses.asdict(plan),
         versions={
             "keras": keras.__version__,

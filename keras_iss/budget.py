@@ -33,8 +33,9 @@ class ISSBudget(RemovingCallback):
 
     In three phases, all within one `fit`:
 
-    1. The model learns under a light penalty, whose strength is set anew
-       after each epoch: the penalty is `pressure` times the loss.
+    1. The model learns under a light penalty, whose strength is set after
+       the first batch, and anew after each epoch: the penalty is `pressure`
+       times the loss.
     2. From the end of epoch `from_epoch + 1` to that of epoch `by_epoch`, the
        components with the lowest scores are removed, in equal steps.
     3. The rest of the epochs trains what is left, without a penalty. What is
@@ -141,6 +142,7 @@ class ISSBudget(RemovingCallback):
         self._own = None
         self._epochs_seen = 0
         self._updates = None
+        self._total_at_first = None
 
     # The phases.
 
@@ -148,6 +150,7 @@ class ISSBudget(RemovingCallback):
         self._plan = None
         self._epochs_seen = 0
         self._steered = None
+        self._total_at_first = None
         super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -157,6 +160,16 @@ class ISSBudget(RemovingCallback):
         if self._steered is None and self._structures is not None:
             self._take_the_wheel()
         self._updates = self._iterations()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._total_at_first:
+            # Now a loss is known.
+            loss, total = (logs or {}).get("loss"), self._total_at_first
+            self._total_at_first = None
+            if loss is not None and math.isfinite(loss):
+                self._steered.strength = (
+                    self.pressure * abs(float(loss)) / total
+                )
 
     def on_epoch_end(self, epoch, logs=None):
         self._find()
@@ -257,12 +270,20 @@ class ISSBudget(RemovingCallback):
         if not self._epochs_seen:
             # No loss is known yet, and no rate.
             self._steered.strength = 0.0
+            total, _ = self._alive()
+            if isinstance(self._steered, ISSRegularizer) and (
+                math.isfinite(total)
+            ):
+                self._total_at_first = self.pressure and total
+
+    def _alive(self):
+        """The sum of the group lengths of what is left, and their number."""
+        alive = [one.lengths()[~one.removed()] for one in self._structures.free]
+        return sum(lengths.sum() for lengths in alive), sum(map(len, alive))
 
     def _strength(self, logs, done):
         """The strength for the next epoch."""
-        alive = [one.lengths()[~one.removed()] for one in self._structures.free]
-        total = sum(lengths.sum() for lengths in alive)
-        count = sum(map(len, alive))
+        total, count = self._alive()
         if not self.pressure or not total or not math.isfinite(total):
             return 0.0
         if not isinstance(self._steered, ISSRegularizer):
