@@ -123,6 +123,29 @@ def test_units_go_step_by_step_and_never_come_back():
     assert record.strengths[4:] == [0, 0, 0]
 
 
+def test_the_penalty_acts_from_the_second_batch():
+    model = single()
+    regularizer = keras_iss.ISSRegularizer(0.5)
+    regularizer.attach(model)
+    structures = keras_iss.find_structures(model)
+    total = sum(one.lengths().sum() for one in structures)
+    seen = []
+
+    class Batches(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append((regularizer.strength, None))
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append((regularizer.strength, float(logs["loss"])))
+
+    budget = keras_iss.ISSBudget(units=0.5, by_epoch=2)
+    train(model, budget, Batches(), epochs=2, batch_size=8)
+    assert seen[0][0] == 0
+    strength, loss = seen[1]
+    np.testing.assert_allclose(strength, 0.02 * loss / total, rtol=1e-5)
+    assert seen[2][0] == strength
+
+
 def test_a_regularizer_of_its_own_leaves_no_trace():
     model = single()
     train(model, keras_iss.ISSBudget(units=0.5))
