@@ -308,6 +308,8 @@ def compute(name, share, seed, arguments, data):
     row = arguments.out / f"{arguments.units}_{label}_{seed}.json"
     if row.exists():
         return json.loads(row.read_text())
+    if arguments.gather:
+        return None
     import keras_iss
 
     print(f"--- {TITLES[name]}, {share}, seed {seed}", flush=True)
@@ -455,6 +457,9 @@ def main():
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
     parser.add_argument("--out", type=pathlib.Path, default="frontier")
+    parser.add_argument(
+        "--gather", action="store_true", help="only rows that are in --out"
+    )
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--share", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -475,6 +480,7 @@ def main():
             name, arguments.shares
         )
     ]
+    rows = [row for row in rows if row is not None]
     latencies(rows, arguments.out)
     Console(width=160).print(table_of(rows))
     write(
