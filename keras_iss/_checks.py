@@ -30,24 +30,6 @@ def check_amount(value, name, meaning, finite=True):
     return float(value)
 
 
-def check_epochs(value, name, least=1, other=""):
-    """A number of epochs, as an integer.
-
-    Args:
-        value: What was given.
-        name: String, the name of the argument.
-        least: Integer, the least number that is allowed.
-        other: String, what else the argument can be.
-
-    Raises:
-        TypeError: if it is not an integer.
-        ValueError: if it is too small.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(
-            f"`{name}` must be {other}an integer, a number of epochs. "
-            f"Received: {value!r} (of type {type(value).__name__})"
-        )
-    if value < least:
-        raise ValueError(f"`{name}` must be {least} or more. Received: {value}")
-    return int(value)
+def is_whole(value):
+    """Whether it is an integer, of Python or NumPy, and no boolean."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -9,12 +9,11 @@ small = keras_iss.shrink(model)
 
 import collections.abc
 import math
-import numbers
 
 import numpy as np
 from keras import ops
 
-from keras_iss._checks import check_amount, check_epochs
+from keras_iss._checks import check_amount, is_whole
 from keras_iss._sizes import Budget, allot, check_scores
 from keras_iss.callbacks import RemovingCallback
 from keras_iss.optimizers import proximal_of
@@ -114,12 +113,8 @@ class ISSBudget(RemovingCallback):
             )
         else:
             self._goal = _Sizes(keep)
-        self.by_epoch = by_epoch
-        if by_epoch is not None:
-            self.by_epoch = check_epochs(by_epoch, "by_epoch")
-        self.from_epoch = from_epoch
-        if from_epoch is not None:
-            self.from_epoch = check_epochs(from_epoch, "from_epoch", least=0)
+        self.by_epoch = _check_epochs(by_epoch, "by_epoch", least=1)
+        self.from_epoch = _check_epochs(from_epoch, "from_epoch", least=0)
         if None not in (by_epoch, from_epoch) and from_epoch >= by_epoch:
             raise ValueError(
                 "`from_epoch` must be less than `by_epoch`. Received: "
@@ -158,18 +153,17 @@ class ISSBudget(RemovingCallback):
         if self._plan is None and self._structures is not None:
             self._make_plan(epoch)
         if self._steered is None and self._structures is not None:
-            self._take_the_wheel()
+            self._take_the_wheel(epoch)
         self._updates = self._iterations()
 
     def on_train_batch_end(self, batch, logs=None):
         if self._total_at_first:
             # Now a loss is known.
-            loss, total = (logs or {}).get("loss"), self._total_at_first
-            self._total_at_first = None
-            if loss is not None and math.isfinite(loss):
-                self._steered.strength = (
-                    self.pressure * abs(float(loss)) / total
-                )
+            total, self._total_at_first = self._total_at_first, None
+            loss = (logs or {}).get("loss")
+            strength = self.pressure * abs(float(loss or 0.0)) / total
+            if math.isfinite(strength):
+                self._steered.strength = strength
 
     def on_epoch_end(self, epoch, logs=None):
         self._find()
@@ -252,7 +246,7 @@ class ISSBudget(RemovingCallback):
             for name, stays in kept.items()
         )
 
-    def _take_the_wheel(self):
+    def _take_the_wheel(self, epoch):
         model = self.model
         attached = attached_regularizers(model)
         proximal = proximal_of(getattr(model, "optimizer", None))
@@ -270,11 +264,9 @@ class ISSBudget(RemovingCallback):
         if not self._epochs_seen:
             # No loss is known yet, and no rate.
             self._steered.strength = 0.0
-            total, _ = self._alive()
-            if isinstance(self._steered, ISSRegularizer) and (
-                math.isfinite(total)
-            ):
-                self._total_at_first = self.pressure and total
+            learns = self.pressure and epoch < self._plan[1]
+            if learns and isinstance(self._steered, ISSRegularizer):
+                self._total_at_first, _ = self._alive()
 
     def _alive(self):
         """The sum of the group lengths of what is left, and their number."""
@@ -360,7 +352,7 @@ class _Sizes:
         if not keep:
             raise ValueError("The dict of sizes is empty.")
         for name, size in keep.items():
-            if isinstance(size, bool) or not isinstance(size, numbers.Integral):
+            if not is_whole(size):
                 raise TypeError(
                     f"`ISSBudget` takes the number of components that stay of "
                     f"`{name}`. Received: {size!r} (of type "
@@ -417,3 +409,16 @@ class _Sizes:
 
 def _words(kind):
     return {"mult_adds": "multiply-adds"}.get(kind, kind)
+
+
+def _check_epochs(value, name, least):
+    if value is None:
+        return None
+    if not is_whole(value):
+        raise TypeError(
+            f"`{name}` must be an integer, a number of epochs. Received: "
+            f"{value!r} (of type {type(value).__name__})"
+        )
+    if value < least:
+        raise ValueError(f"`{name}` must be {least} or more. Received: {value}")
+    return int(value)

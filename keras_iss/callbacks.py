@@ -15,7 +15,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_iss._checks import check_epochs
+from keras_iss._checks import is_whole
 from keras_iss._zeroing import zero_components, zero_elements
 from keras_iss.optimizers import proximal_of
 from keras_iss.structures import check_finite, is_finite, quoted
@@ -174,9 +174,9 @@ class ISSPruneCallback(RemovingCallback):
         include: Tuple of kinds of layers, as in `find_structures`.
 
     Raises:
-        TypeError: if `threshold` is not a number, or `every` is neither
-            `"epoch"` nor an integer.
-        ValueError: if `threshold` is negative or NaN, or `every` is below 1.
+        TypeError: if `threshold` is not a number.
+        ValueError: if `threshold` is negative or NaN, or `every` is neither
+            `"epoch"` nor a positive integer.
 
     Examples:
         >>> import keras, keras_iss, numpy as np
@@ -204,11 +204,7 @@ class ISSPruneCallback(RemovingCallback):
         self.threshold = check_threshold(threshold)
         self.every = every
         self.elementwise = elementwise
-        self._period = (
-            1
-            if every == "epoch"
-            else check_epochs(every, "every", other='"epoch" or ')
-        )
+        self._period = _check_period(every)
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
@@ -331,3 +327,15 @@ class _Histograms:
 
     def flush(self):
         self._writer.flush()
+
+
+def _check_period(every):
+    if every == "epoch":
+        return 1
+    if not is_whole(every) or every < 1:
+        raise ValueError(
+            '`every` must be "epoch" or a positive number of epochs. '
+            f"Received: {every!r}. What has to act on every step belongs in "
+            "the regularizer: on JAX a step keeps the weights to itself."
+        )
+    return int(every)

@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from keras_iss._checks import check_epochs
+from keras_iss._checks import is_whole
 from keras_iss._rebuilding import keeps_class
 from keras_iss.structures import is_finite
 from keras_iss.surgery import shrink
@@ -66,11 +66,10 @@ def fit(
         is `model` itself if nothing was removed.
 
     Raises:
-        TypeError: if `shrink_every` is not an integer.
-        ValueError: if `shrink_every` is below 1; if the model is not compiled,
-            or its class has a training step of its own, which a smaller model
-            would not have; or for a `BackupAndRestore`, which puts back
-            weights of one size only.
+        ValueError: if `shrink_every` is not a positive integer; if the model
+            is not compiled, or its class has a training step of its own, which
+            a smaller model would not have; or for a `BackupAndRestore`, which
+            puts back weights of one size only.
 
     Examples:
         >>> import keras, keras_iss, numpy as np
@@ -201,7 +200,11 @@ def _smaller(model, include, relay):
 
 
 def _check(model, shrink_every):
-    check_epochs(shrink_every, "shrink_every")
+    if not is_whole(shrink_every) or shrink_every < 1:
+        raise ValueError(
+            "`shrink_every` must be a positive integer, a number of epochs. "
+            f"Received: {shrink_every!r}"
+        )
     if not getattr(model, "compiled", False):
         raise ValueError(
             f"`{model.name}` is not compiled: call `compile` before `fit`."

@@ -144,6 +144,11 @@ def test_the_penalty_acts_from_the_second_batch():
     strength, loss = seen[1]
     np.testing.assert_allclose(strength, 0.02 * loss / total, rtol=1e-5)
     assert seen[2][0] == strength
+    # Training that goes on after the size was met has no penalty.
+    seen.clear()
+    budget = keras_iss.ISSBudget(units=0.5, by_epoch=2)
+    train(model, budget, Batches(), epochs=3, initial_epoch=2, batch_size=8)
+    assert {strength for strength, _ in seen} == {0.0}
 
 
 def test_a_regularizer_of_its_own_leaves_no_trace():
