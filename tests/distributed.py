@@ -1,8 +1,10 @@
 """Trains on one device and on several, and compares. Run as a script.
 
-python -m tests.distributed mirrored|data_parallel|ddp HOW [RANK PORT]
+python -m tests.distributed mirrored|data_parallel HOW
+python -m tests.distributed ddp|multi_worker HOW RANK PORT [PORT]
 """
 
+import json
 import os
 import sys
 
@@ -18,6 +20,18 @@ if KIND == "mirrored":
     tf.config.set_logical_device_configuration(
         CPU, [tf.config.LogicalDeviceConfiguration()] * 2
     )
+if KIND == "multi_worker":
+    import tensorflow as tf
+
+    RANK, *PORTS = map(int, sys.argv[3:])
+    os.environ["TF_CONFIG"] = json.dumps(
+        {
+            "cluster": {"worker": [f"127.0.0.1:{port}" for port in PORTS]},
+            "task": {"type": "worker", "index": RANK},
+        }
+    )
+    # Before anything else is computed, says TensorFlow.
+    WORKERS = tf.distribute.MultiWorkerMirroredStrategy()
 
 import keras
 from keras import layers
@@ -111,6 +125,51 @@ def data_parallel():
     compare(one, train())
 
 
+def multi_worker():
+    """A training loop of one's own, in two processes.
+
+    Keras' `fit` does not run with this strategy.
+    """
+    trained = []
+    for strategy in (tf.distribute.get_strategy(), WORKERS):
+        with strategy.scope():
+            model = compiled()
+        batches = strategy.experimental_distribute_dataset(
+            tf.data.Dataset.from_tensor_slices(data()).batch(BATCH)
+        )
+        step = step_of(model, strategy)
+        for _ in range(EPOCHS):
+            for inputs, targets in batches:
+                step(inputs, targets)
+        trained.append(shrunk(model))
+    compare(*trained)
+
+
+def step_of(model, strategy):
+    """A compiled training step on all replicas."""
+    if HOW.startswith("proximal"):
+        model.optimizer.attach(model)
+    weights = model.trainable_variables
+
+    def on_replica(inputs, targets):
+        with tf.GradientTape() as tape:
+            errors = tf.reduce_mean((model(inputs) - targets) ** 2, axis=-1)
+            penalty = sum(model.losses) / strategy.num_replicas_in_sync
+            loss = tf.reduce_sum(errors) / BATCH + penalty
+        gradients = tape.gradient(loss, [w.value for w in weights])
+        model.optimizer.apply(gradients, weights)
+
+    return tf.function(lambda *batch: strategy.run(on_replica, args=batch))
+
+
+def shrunk(model):
+    """The small model and its outputs, of a training loop of one's own."""
+    if HOW == "regularizer":
+        keras_iss.prune(model, weights=0.4)
+    small = keras_iss.shrink(model)
+    return small, keras.ops.convert_to_numpy(small(data()[0]))
+
+
 def ddp():
     """A training loop of one's own, in two processes."""
     import torch
@@ -146,13 +205,15 @@ def ddp():
                     optimizer.apply(
                         [v.value.grad for v in variables], variables
                     )
-        if HOW == "regularizer":
-            keras_iss.prune(model, weights=0.4)
-        small = keras_iss.shrink(model)
-        trained.append((small, small.predict(data()[0], verbose=0)))
+        trained.append(shrunk(model))
     compare(*trained)
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    {"mirrored": mirrored, "data_parallel": data_parallel, "ddp": ddp}[KIND]()
+    {
+        "mirrored": mirrored,
+        "data_parallel": data_parallel,
+        "ddp": ddp,
+        "multi_worker": multi_worker,
+    }[KIND]()

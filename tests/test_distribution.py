@@ -1,5 +1,6 @@
 """On two devices: what one gives, on the same global batch."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -9,18 +10,15 @@ import keras
 import pytest
 
 BACKEND = keras.backend.backend()
-KIND = {"tensorflow": "mirrored", "jax": "data_parallel", "torch": "ddp"}[
-    BACKEND
-]
 
 
-def start(how, *arguments):
+def start(kind, how, *arguments):
     flags = "--xla_force_host_platform_device_count=2"
     return subprocess.Popen(
         [
             sys.executable,
             *("-W", "ignore", "-m", "tests.distributed"),
-            KIND,
+            kind,
             how,
             *map(str, arguments),
         ],
@@ -34,27 +32,36 @@ def start(how, *arguments):
     )
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+def free_ports(count):
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
-# With a regularizer, unless it says. Keras' `fit` knows one process on PyTorch.
-HOW = {
-    "tensorflow": ["budget", "proximal budget"],
-    "jax": ["proximal budget"],
-    "torch": ["regularizer", "proximal"],
+# Kinds of devices, and ways to learn: with a regularizer, unless it says.
+# Keras' `fit` knows one process on PyTorch, and one worker on TensorFlow.
+CASES = {
+    "tensorflow": [
+        ("mirrored", "budget"),
+        ("mirrored", "proximal budget"),
+        ("multi_worker", "regularizer"),
+        ("multi_worker", "proximal"),
+    ],
+    "jax": [("data_parallel", "proximal budget")],
+    "torch": [("ddp", "regularizer"), ("ddp", "proximal")],
 }[BACKEND]
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_two_devices_give_what_one_gives(how):
-    if BACKEND == "torch":
-        port = free_port()
-        running = [start(how, rank, port) for rank in (0, 1)]
+@pytest.mark.parametrize(("kind", "how"), CASES)
+def test_two_devices_give_what_one_gives(kind, how):
+    # One process, or two that meet at one port, or have one each.
+    ports = free_ports({"ddp": 1, "multi_worker": 2}.get(kind, 0))
+    if ports:
+        running = [start(kind, how, rank, *ports) for rank in (0, 1)]
     else:
-        running = [start(how)]
+        running = [start(kind, how)]
     for one in running:
         printed, _ = one.communicate(timeout=300)
         assert one.returncode == 0, printed
