@@ -46,8 +46,9 @@ def write(name, result):
         result: Dict.
     """
     backend = keras.backend.backend()
+    prefix = [] if backend == "tensorflow" else [f"KERAS_BACKEND={backend}"]
     result = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join([*prefix, "python", *sys.argv]),
         "versions": {
             "python": platform.python_version(),
             "keras": keras.__version__,

@@ -4,6 +4,7 @@ One language model of two LSTMs on a folder of plain-text files, made smaller in
 every way there is, all with as many epochs and the same schedule:
 
 - dense, and direct design: small from the start, at the sizes of `budget`;
+  each also with the light penalty of `budget`, which removes one unit only;
 - magnitude pruning of single weights by TensorFlow Model Optimization (in its
   own Keras 2), to as many non-zero weights as `budget` has;
 - one shot: half of the epochs dense, then cut by group length or by Taylor
@@ -16,7 +17,15 @@ every way there is, all with as many epochs and the same schedule:
     python benchmarks/frontier.py --data FOLDER --units 650 --seeds 0
 
 Rows that are in `--out` already are not computed again. Writes
-results/frontier.json and results/frontier.png.
+results/frontier.json and results/frontier.png, or frontier_650 for 650 units.
+
+What a training costs is the mean over its epochs of the multiply-adds of a
+token, as a share of the dense model's: no clock is as exact. Seconds are
+written too; to compare them, start what is compared at the same time, each on
+a core of its own:
+
+    taskset -c 0 python benchmarks/frontier.py ... --methods dense --part &
+    taskset -c 1 python benchmarks/frontier.py ... --methods budget --part
 """
 
 import argparse
@@ -54,6 +63,8 @@ METHODS = (
     "budget_not_shrinking",
     "proximal_budget",
     "paper",
+    "penalty",
+    "direct_penalty",
 )
 TITLES = {
     "dense": "dense",
@@ -65,6 +76,8 @@ TITLES = {
     "proximal_budget": "ISSBudget with ProximalISS",
     "budget_not_shrinking": "ISSBudget, shrunk at the end",
     "paper": "constant group Lasso, threshold",
+    "penalty": "dense, light penalty",
+    "direct_penalty": "direct design, light penalty",
 }
 
 
@@ -130,6 +143,13 @@ def loss_for(keras):
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+def mult_adds_of(model):
+    """The multiply-adds of a token."""
+    import keras_iss
+
+    return keras_iss.find_structures(model).counts().mult_adds
+
+
 class Training:
     """What all methods share: model, data, schedule."""
 
@@ -141,6 +161,7 @@ class Training:
         self.test = data.test
         self.units, self.epochs, self.seed = units, epochs, seed
         self.updates = epochs * len(self.x) // BATCH
+        self.mult_adds = []
 
     def compiled(self, units=None, wrap=lambda optimizer: optimizer):
         model = build(self.keras, self.units[0], units or self.units, self.seed)
@@ -149,11 +170,16 @@ class Training:
         return model
 
     def arguments(self, *callbacks, **others):
+        count = self.keras.callbacks.LambdaCallback()
+        # The model, which may be a smaller one in each epoch.
+        count.on_epoch_begin = lambda *_: self.mult_adds.append(
+            mult_adds_of(count.model)
+        )
         return {
             "batch_size": BATCH,
             "epochs": self.epochs,
             "verbose": 2,
-            "callbacks": list(callbacks),
+            "callbacks": [count, *callbacks],
             **others,
         }
 
@@ -175,6 +201,15 @@ def direct(task, _, found):
     model = task.compiled(units=found["units"])
     model.fit(task.x, task.y, **task.arguments())
     return model
+
+
+def penalty(task, _, found=None):
+    import keras_iss
+
+    model = task.compiled(units=found and found["units"])
+    almost_all = sum(one.size for one in keras_iss.find_structures(model)) - 1
+    callback = keras_iss.ISSBudget(units=almost_all)
+    return keras_iss.fit(model, task.x, task.y, **task.arguments(callback))
 
 
 def budget(task, share, _):
@@ -243,6 +278,7 @@ def magnitude(task, share, _, row, arguments):
     model = build(task.keras, task.units[0], task.units, task.seed)
     with np.load(path) as saved:
         model.set_weights([saved[name] for name in saved])
+    task.mult_adds = [mult_adds_of(model)] * task.epochs
     return model
 
 
@@ -299,6 +335,8 @@ RUN = {
     "proximal_budget": proximal_budget,
     "budget_not_shrinking": budget_not_shrinking,
     "paper": paper,
+    "penalty": penalty,
+    "direct_penalty": penalty,
 }
 
 
@@ -315,7 +353,7 @@ def compute(name, share, seed, arguments, data):
     print(f"--- {TITLES[name]}, {share}, seed {seed}", flush=True)
     task = Training(data, [arguments.units] * 2, arguments.epochs, seed)
     found = None
-    if name == "direct":
+    if name.startswith("direct"):
         twin = compute("budget", share, seed, arguments, data)
         found = {"units": twin["units"]}
     start = time.perf_counter()
@@ -344,7 +382,9 @@ def compute(name, share, seed, arguments, data):
             sum(np.count_nonzero(weight) for weight in recurrent)
         ),
         "mult_adds": counts.mult_adds,
+        "training_mult_adds": statistics.mean(task.mult_adds),
         "training_seconds": seconds,
+        "training_cores": len(os.sched_getaffinity(0)),
         "tflite": file.name,
     }
     row.write_text(json.dumps(result, indent=1) + "\n")
@@ -389,6 +429,7 @@ def table_of(rows):
         "non-zero recurrent weights",
         "mult-adds",
         "TFLite, ms",
+        "training, mult-adds",
         "training, s",
     ):
         table.add_column(
@@ -404,6 +445,7 @@ def table_of(rows):
             f"{row['nonzero_recurrent_weights']:,}",
             f"{row['mult_adds'] / 1e6:.2f}M",
             f"{row['tflite_ms']:.2f}",
+            f"{row['training_mult_adds'] / 1e6:.2f}M",
             f"{row['training_seconds']:.0f}",
         )
     return table
@@ -420,7 +462,7 @@ def draw(rows, path):
         "nonzero_recurrent_weights": "non-zero recurrent weights",
         "mult_adds": "multiply-adds of a token",
         "tflite_ms": "TFLite, 1 sequence, ms",
-        "training_seconds": "training, s",
+        "training_mult_adds": "multiply-adds of a token, mean of training",
     }
     figure, axes = pyplot.subplots(
         1, len(costs), figsize=(18, 5), sharey=True, layout="constrained"
@@ -460,6 +502,9 @@ def main():
     parser.add_argument(
         "--gather", action="store_true", help="only rows that are in --out"
     )
+    parser.add_argument(
+        "--part", action="store_true", help="write no results yet"
+    )
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--share", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -476,22 +521,29 @@ def main():
         compute(name, share, seed, arguments, data)
         for seed in arguments.seeds
         for name in arguments.methods
-        for share in {"dense": (None,), "paper": STRENGTHS}.get(
-            name, arguments.shares
-        )
+        for share in {
+            "dense": (None,),
+            "penalty": (None,),
+            "paper": STRENGTHS,
+        }.get(name, arguments.shares)
     ]
+    if arguments.part:
+        return
     rows = [row for row in rows if row is not None]
     latencies(rows, arguments.out)
     Console(width=160).print(table_of(rows))
+    name = "frontier"
+    if arguments.units != 256:
+        name += f"_{arguments.units}"
     write(
-        "frontier",
+        name,
         {
             "tokens": data.train[0].size,
             "epochs": arguments.epochs,
             "rows": rows,
         },
     )
-    draw(rows, RESULTS / "frontier.png")
+    draw(rows, RESULTS / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,10 @@ plain, with `ISSRegularizer` and with `ProximalISS`, taking turns in one
 process.
 
     python benchmarks/overhead.py
+    KERAS_BACKEND=jax python benchmarks/overhead.py
+    KERAS_BACKEND=torch python benchmarks/overhead.py
+
+Writes results/overhead.json, or overhead_jax.json and overhead_torch.json.
 """
 
 import argparse
@@ -105,7 +109,9 @@ def main():
                 f"{low:.3f} to {high:.3f}",
             )
     Console().print(table)
-    write("overhead", {"limit": LIMIT, "rows": rows})
+    backend = keras.backend.backend()
+    name = "overhead" if backend == "tensorflow" else f"overhead_{backend}"
+    write(name, {"limit": LIMIT, "rows": rows})
 
 
 if __name__ == "__main__":
