@@ -356,12 +356,13 @@ def compute(name, share, seed, arguments, data):
     if name.startswith("direct"):
         twin = compute("budget", share, seed, arguments, data)
         found = {"units": twin["units"]}
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     if name == "magnitude":
         model = magnitude(task, share, found, row, arguments)
     else:
         model = RUN[name](task, share, found)
     seconds = time.perf_counter() - start
+    processor = time.process_time() - processor
     counts = keras_iss.find_structures(model).counts()
     recurrent = [
         task.keras.ops.convert_to_numpy(weight)
@@ -384,6 +385,9 @@ def compute(name, share, seed, arguments, data):
         "mult_adds": counts.mult_adds,
         "training_mult_adds": statistics.mean(task.mult_adds),
         "training_seconds": seconds,
+        # On a core of its own these do not depend on who else is running. Of
+        # the peer in a process of its own they are not known.
+        "training_processor_seconds": processor,
         "training_cores": len(os.sched_getaffinity(0)),
         "tflite": file.name,
     }

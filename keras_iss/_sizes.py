@@ -47,12 +47,20 @@ class Budget:
         """String, what is counted."""
         return next(iter(self._given()))
 
+    @property
+    def is_share(self):
+        """Boolean, whether it is a share instead of a number."""
+        return not isinstance(self._asked, numbers.Integral)
+
+    @property
+    def _asked(self):
+        return next(iter(self._given().values()))
+
     def wanted(self, structures):
         """How much of it is to be left."""
-        asked = next(iter(self._given().values()))
-        if isinstance(asked, numbers.Integral):
-            return int(asked)
-        return asked * self.measure(structures)
+        if self.is_share:
+            return self._asked * self.measure(structures)
+        return int(self._asked)
 
     def measure(self, structures, keep=None):
         """How much of it a model has.

@@ -9,6 +9,7 @@ small = keras_iss.shrink(model)
 
 import collections.abc
 import math
+import warnings
 
 import numpy as np
 from keras import ops
@@ -20,6 +21,7 @@ from keras_iss.optimizers import proximal_of
 from keras_iss.ranking import rank
 from keras_iss.regularizers import ISSRegularizer, attached_regularizers
 from keras_iss.structures import quoted
+from keras_iss.tracing.find import find_structures
 
 SCORES = ("length", "taylor")
 
@@ -54,6 +56,9 @@ class ISSBudget(RemovingCallback):
         units: As `weights`, but of the components that are not pinned.
         mult_adds: As `weights`, but of the multiply-adds of a time step.
             Exactly one of these four is to be given.
+        of: Optional model at full size, which shares are of and the schedule
+            began with. Defaults to the model that is trained; a training that
+            is resumed with a smaller one needs it.
         by_epoch: Integer, the number of epochs at whose end the size is met.
             Defaults to half of those of `fit`, rounded up.
         from_epoch: Integer, the number of epochs before the first removal.
@@ -95,6 +100,7 @@ class ISSBudget(RemovingCallback):
         weights=None,
         units=None,
         mult_adds=None,
+        of=None,
         by_epoch=None,
         from_epoch=None,
         scores="length",
@@ -127,6 +133,7 @@ class ISSBudget(RemovingCallback):
             )
         if scores == "taylor" and data is None:
             raise ValueError('`scores="taylor"` needs `data`.')
+        self.of = of
         self.scores = scores
         self.data = data
         self.pressure = check_amount(
@@ -221,7 +228,18 @@ class ISSBudget(RemovingCallback):
                 f"`from_epoch` is {first}, but the size is to be met by epoch "
                 f"{last}. Start earlier, or give `by_epoch`."
             )
-        self._goal.begin(self._structures, resumed=epoch > 0)
+        full = self._structures
+        if self.of is not None:
+            full = find_structures(self.of, self.include)
+        elif epoch and self._goal.is_relative:
+            warnings.warn(
+                f"Training goes on with epoch {epoch + 1}, and `ISSBudget` "
+                f"takes its share of `{self.model.name}` as it is now. If that "
+                "was made smaller before, say what the share is of: "
+                "`ISSBudget(..., of=model_at_full_size)`.",
+                stacklevel=2,
+            )
+        self._goal.begin(self._structures, full, resumed=epoch > 0)
         self._plan = first, last
 
     def _remove(self, part):
@@ -306,15 +324,32 @@ class _Share:
         self._full = None
         self._wanted = None
 
-    def begin(self, structures, resumed):
+    @property
+    def is_relative(self):
+        """Boolean, whether it depends on the size at the start."""
+        return self._budget.is_share
+
+    def begin(self, structures, full, resumed):
         """Says what is wanted of the model, which may get smaller later.
+
+        Args:
+            structures: `Structures` of the model that is trained.
+            full: Those of the model at full size, which may be the same.
+            resumed: Boolean, whether the training began before.
 
         Raises:
             ValueError: if it cannot be met, or is met already.
         """
         budget = self._budget
-        self._full = budget.measure(structures)
-        self._wanted = budget.wanted(structures)
+        self._full = budget.measure(full)
+        self._wanted = budget.wanted(full)
+        size = budget.measure(structures)
+        if self._full < size:
+            raise ValueError(
+                f"`of` has {self._full:,.0f} {_words(budget.kind)}, fewer than "
+                f"the model that is trained: {size:,.0f}. Give the model at "
+                "full size."
+            )
         allot(structures, budget, wanted=self._wanted)
         left = self._left(structures)
         if left <= self._wanted and not resumed:
@@ -342,6 +377,8 @@ class _Share:
 class _Sizes:
     """A goal: the sizes of structures that are named."""
 
+    is_relative = False
+
     def __init__(self, keep):
         if not isinstance(keep, collections.abc.Mapping):
             raise TypeError(
@@ -361,10 +398,10 @@ class _Sizes:
         self._keep = {name: int(size) for name, size in keep.items()}
         self._full = None
 
-    def begin(self, structures, resumed):
+    def begin(self, structures, full, resumed):
         """Remembers the sizes at the start. See `_Share`."""
         for name, size in self._keep.items():
-            one = structures[name]
+            one = full[name]
             if one.pinned:
                 raise ValueError(
                     f"`{name}` is pinned and must keep its size: {one.pinned}."
@@ -375,7 +412,7 @@ class _Sizes:
                     f"one: `ISSBudget` takes 1 to {one.size} for it. Received: "
                     f"{size}"
                 )
-        self._full = {name: structures[name].size for name in self._keep}
+        self._full = {name: full[name].size for name in self._keep}
         if self.is_met(structures, 0.0) and not resumed:
             raise ValueError(
                 f"The sizes of {quoted(self._keep)} are met already: "

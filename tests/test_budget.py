@@ -22,9 +22,9 @@ def mixed(units=20):
     return model
 
 
-def single():
+def single(units=12):
     x = sequence()
-    model = keras.Model(x, head(lstm(12, name="lstm")(x)))
+    model = keras.Model(x, head(lstm(units, name="lstm")(x)))
     randomize(model)
     return model
 
@@ -146,7 +146,7 @@ def test_the_penalty_acts_from_the_second_batch():
     assert seen[2][0] == strength
     # Training that goes on after the size was met has no penalty.
     seen.clear()
-    budget = keras_iss.ISSBudget(units=0.5, by_epoch=2)
+    budget = keras_iss.ISSBudget(units=0.5, by_epoch=2, of=model)
     train(model, budget, Batches(), epochs=3, initial_epoch=2, batch_size=8)
     assert {strength for strength, _ in seen} == {0.0}
 
@@ -223,7 +223,7 @@ def test_a_second_fit_goes_on_with_the_first():
     train(model, budget, stop, epochs=5)
     alive = keras_iss.find_structures(model)["lstm"].alive
     assert 3 < alive < 12
-    budget = keras_iss.ISSBudget(units=0.25, by_epoch=4)
+    budget = keras_iss.ISSBudget(units=0.25, by_epoch=4, of=model)
     train(model, budget, epochs=5, initial_epoch=3)
     assert keras_iss.find_structures(model)["lstm"].alive == 3
 
@@ -267,6 +267,7 @@ def test_bad_arguments(arguments, error, message):
         ({"keep": {"gru": 3}}, "no structure"),
         ({"units": 0.5, "by_epoch": 5}, "ends after epoch 4"),
         ({"units": 0.5, "from_epoch": 3}, "`from_epoch` is 3"),
+        ({"units": 0.5, "of": single(8)}, "fewer than the model"),
     ],
 )
 def test_a_plan_that_cannot_be_met_says_so_before_the_first_step(

@@ -272,6 +272,53 @@ def test_killed_and_resumed_from_a_checkpoint(tmp_path):
     np.testing.assert_allclose(kept[True], kept[False], atol=1e-5)
 
 
+@not_on_jax
+def test_a_budget_goes_on_in_a_model_that_is_smaller_already(tmp_path):
+    """Killed in the middle of the removals: the same sizes as without."""
+
+    def train(model, *callbacks, **kwargs):
+        logger = keras_iss.ISSLogger()
+        small = keras_iss.fit(
+            model,
+            *data_for(model),
+            epochs=6,
+            verbose=0,
+            callbacks=[*callbacks, logger],
+            **kwargs,
+        )
+        return small.history.history["recurrent_weights"]
+
+    def budget(**kwargs):
+        return keras_iss.ISSBudget(
+            weights=0.3, from_epoch=1, by_epoch=5, **kwargs
+        )
+
+    full = stacked()
+    full.compile("adam", "mse")
+    path = tmp_path / "model.keras"
+    full.save(path)
+    whole = train(keras.models.load_model(path), budget())
+    part = stacked()
+    part.compile("adam", "mse")
+
+    def kill(epoch, logs):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    killer = keras.callbacks.LambdaCallback(on_epoch_begin=kill)
+    checkpoint = keras.callbacks.ModelCheckpoint(path)
+    with pytest.raises(KeyboardInterrupt):
+        train(part, budget(), checkpoint, killer)
+    rest = train(
+        keras.models.load_model(path), budget(of=full), initial_epoch=3
+    )
+    # Units are whole: a few weights more or less.
+    np.testing.assert_allclose(rest, whole[3:], rtol=0.1)
+    with pytest.warns(UserWarning, match="of=model_at_full_size"):
+        again = train(keras.models.load_model(path), budget(), initial_epoch=3)
+    assert again[-1] < 0.7 * rest[-1]
+
+
 @pytest.mark.parametrize(
     "proximal", [True] if BACKEND == "jax" else [False, True]
 )
