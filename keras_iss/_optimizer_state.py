@@ -55,7 +55,7 @@ def initial_values(optimizer):
         it divides by their product.
     """
     values = {}
-    for one in _with_inner(optimizer):
+    for one in with_inner(optimizer):
         if hasattr(one, "initial_accumulator_value"):
             values["_accumulators"] = one.initial_accumulator_value
         if isinstance(one, keras.optimizers.Adafactor):
@@ -69,7 +69,7 @@ def like(optimizer):
     Raises:
         ValueError: if its config cannot be read or taken back.
     """
-    every = list(_with_inner(optimizer))
+    every = list(with_inner(optimizer))
     # Schedules and functions go over as they are, and need no config: what
     # stands in for them has one.
     rates = [vars(one).get("_learning_rate") for one in every]
@@ -90,7 +90,7 @@ def like(optimizer):
         for one, rate, is_free in zip(every, rates, free):
             if is_free:
                 vars(one)["_learning_rate"] = rate
-    for one, rate, is_free in zip(_with_inner(new), rates, free):
+    for one, rate, is_free in zip(with_inner(new), rates, free):
         if is_free:
             vars(one)["_learning_rate"] = rate
     return new
@@ -104,7 +104,7 @@ def carry_exclusions(old, new, variables):
         new: The one like it.
         variables: Dict from the `id` of an old variable to the new one.
     """
-    for one, other in zip(_with_inner(old), _with_inner(new)):
+    for one, other in zip(with_inner(old), with_inner(new)):
         known = vars(one)
         if "_exclude_from_weight_decay" in known:
             other._exclude_from_weight_decay = {
@@ -121,8 +121,10 @@ def _is_variable(value):
     return isinstance(value, keras.Variable)
 
 
-def _with_inner(optimizer):
-    """An optimizer, and those that it wraps."""
+def with_inner(optimizer):
+    """An optimizer, then those that it wraps; of `None`, nothing."""
+    if optimizer is None:
+        return
     yield optimizer
     for inner in _inner_optimizers(optimizer):
-        yield from _with_inner(inner)
+        yield from with_inner(inner)

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_iss._checks import is_whole
+from keras_iss._scopes import check_scope
 from keras_iss._zeroing import zero_components, zero_elements
 from keras_iss.optimizers import proximal_of
 from keras_iss.structures import check_finite, is_finite, quoted
@@ -45,6 +46,7 @@ class StructuresCallback(keras.callbacks.Callback):
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
+        check_scope(self.model)
         self._structures = None
         self._look()
 

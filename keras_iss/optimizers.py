@@ -21,6 +21,8 @@ from keras_iss._lengths import (
     owners_or_last,
     shared_owners,
 )
+from keras_iss._optimizer_state import with_inner
+from keras_iss._scopes import check_scope
 from keras_iss.regularizers import attached_regularizers, check_strength
 from keras_iss.structures import by_variable
 from keras_iss.tracing.find import find_structures
@@ -146,6 +148,7 @@ class ProximalISS(keras.optimizers.Optimizer):
                 f"`{model.name}` has no structure that could lose a "
                 f"component. All are pinned: {reasons}."
             )
+        check_scope(model)
         if attached_regularizers(model):
             raise ValueError(
                 f"`{model.name}` has an `ISSRegularizer` attached, and is "
@@ -192,7 +195,7 @@ class ProximalISS(keras.optimizers.Optimizer):
         if self._groups is None:
             self.attach(_model_that_calls(self._trainable_variables))
         rate = ops.cast(self.inner_optimizer.learning_rate, "float32")
-        *_, innermost = _with_inner(self.inner_optimizer)
+        *_, innermost = with_inner(self.inner_optimizer)
         steps = innermost.gradient_accumulation_steps
         if steps:
             updates = ops.equal((innermost._iterations + 1) % steps, 0)
@@ -373,11 +376,5 @@ def _model_that_calls(variables):
 
 def proximal_of(optimizer):
     """The `ProximalISS` among an optimizer and those it wraps, or `None`."""
-    found = (x for x in _with_inner(optimizer) if isinstance(x, ProximalISS))
+    found = (x for x in with_inner(optimizer) if isinstance(x, ProximalISS))
     return next(found, None)
-
-
-def _with_inner(optimizer):
-    while optimizer is not None:
-        yield optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", None)

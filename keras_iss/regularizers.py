@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_iss._checks import check_amount
 from keras_iss._lengths import Groups, along_axis
-from keras_iss._scopes import distribution_scope
+from keras_iss._scopes import check_scope, distribution_scope
 from keras_iss.structures import (
     by_variable,
     check_finite,
@@ -121,8 +121,9 @@ class ISSRegularizer(keras.regularizers.Regularizer):
 
         Raises:
             ValueError: if the model is not built, has no structure that is
-                not pinned, has a penalty already, or has NaN or infinite
-                weights. The model is left as it was.
+                not pinned, has a penalty already, has NaN or infinite weights,
+                or weights made outside the scope of the strategy it is trained
+                with. The model is left as it was.
         """
         structures = find_structures(model, self.include)
         attached = attached_regularizers(model)
@@ -139,6 +140,7 @@ class ISSRegularizer(keras.regularizers.Regularizer):
                 f"component. All are pinned: {reasons}."
             )
         check_finite(structures)
+        check_scope(model)
         self._put_on(model, structures.free)
 
     def _put_on(self, model, structures):

@@ -7,6 +7,7 @@ import keras
 
 from keras_iss._checks import is_whole
 from keras_iss._rebuilding import keeps_class
+from keras_iss._scopes import check_scope
 from keras_iss.structures import is_finite
 from keras_iss.surgery import shrink
 from keras_iss.tracing.find import find_structures
@@ -67,9 +68,10 @@ def fit(
 
     Raises:
         ValueError: if `shrink_every` is not a positive integer; if the model
-            is not compiled, or its class has a training step of its own, which
-            a smaller model would not have; or for a `BackupAndRestore`, which
-            puts back weights of one size only.
+            is not compiled, has weights made outside the scope of the strategy
+            it is trained with, or its class has a training step of its own,
+            which a smaller model would not have; or for a `BackupAndRestore`,
+            which puts back weights of one size only.
 
     Examples:
         >>> import keras, keras_iss, numpy as np
@@ -209,6 +211,7 @@ def _check(model, shrink_every):
         raise ValueError(
             f"`{model.name}` is not compiled: call `compile` before `fit`."
         )
+    check_scope(model)
     own = [
         name
         for name in ("train_step", "test_step", "compute_loss")

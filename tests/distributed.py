@@ -9,6 +9,7 @@ import os
 import sys
 
 import numpy as np
+import pytest
 
 # Collecting the tests imports this, without arguments.
 KIND, HOW = [*sys.argv[1:3], "", ""][:2] if __name__ == "__main__" else ("", "")
@@ -111,8 +112,11 @@ def compare(one, several):
 
 def mirrored():
     one = train()
+    outside = compiled()
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         compare(one, train())
+        with pytest.raises(ValueError, match="made outside the scope"):
+            keras_iss.fit(outside, *data(), callbacks=callbacks())
 
 
 def data_parallel():

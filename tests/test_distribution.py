@@ -56,6 +56,7 @@ CASES = {
 
 @pytest.mark.parametrize(("kind", "how"), CASES)
 def test_two_devices_give_what_one_gives(kind, how):
+    """And a model that was made for one is refused, where Keras would fail."""
     # One process, or two that meet at one port, or have one each.
     ports = free_ports({"ddp": 1, "multi_worker": 2}.get(kind, 0))
     if ports:

@@ -295,6 +295,7 @@ def test_a_budget_goes_on_in_a_model_that_is_smaller_already(tmp_path):
 
     full = stacked()
     full.compile("adam", "mse")
+    full.optimizer.build(full.trainable_variables)
     path = tmp_path / "model.keras"
     full.save(path)
     whole = train(keras.models.load_model(path), budget())
