@@ -311,8 +311,11 @@ class _Builder:
             name=old.name,
             trainable=old.trainable,
         )
-        # Or Keras warns that it would lose the mask, which it does not.
+        # Or Keras warns that it would lose the mask, which it does not where
+        # there is one to keep.
         block.supports_masking = True
+        if not old.return_sequences:
+            block.compute_mask = _no_mask
         self._made[id(old)] = (block, old)
         return block
 
@@ -481,6 +484,10 @@ def _operation_like(old, config):
     vars(new).update(vars(old))
     vars(new).update(_inbound_nodes=[], _outbound_nodes=[])
     return new
+
+
+def _no_mask(inputs, previous_mask=None):
+    return None
 
 
 def _with_mask(x, mask, name):

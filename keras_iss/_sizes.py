@@ -192,7 +192,10 @@ def _relative(structure, scores):
     """Scores over their mean; of the best component, infinity."""
     scores = structure.lengths() if scores is None else scores
     alive = ~structure.removed()
-    mean = np.abs(scores[alive]).mean() if alive.any() else 1.0
+    compared = scores[alive & np.isfinite(scores)]
+    mean = np.abs(compared).mean() if len(compared) else 1.0
     relative = np.where(alive, scores / (mean or 1.0), -1e30)
+    # An infinite score goes last, or first; and the best one never.
+    relative = np.clip(relative, -1e30, 1e30)
     relative[np.argmax(relative)] = np.inf
     return relative

@@ -19,8 +19,12 @@ from keras_iss._sizes import Budget, allot, check_scores
 from keras_iss.callbacks import RemovingCallback
 from keras_iss.optimizers import proximal_of
 from keras_iss.ranking import rank
-from keras_iss.regularizers import ISSRegularizer, attached_regularizers
-from keras_iss.structures import quoted
+from keras_iss.regularizers import (
+    ISSRegularizer,
+    attached_regularizers,
+    drop_leftovers,
+)
+from keras_iss.structures import frozen, quoted
 from keras_iss.tracing.find import find_structures
 
 SCORES = ("length", "taylor")
@@ -42,6 +46,10 @@ class ISSBudget(RemovingCallback):
     3. The rest of the epochs trains what is left, without a penalty. What is
        removed stays so.
 
+    A structure with weights that are not trainable is left alone. An
+    `EarlyStopping` should have `start_from_epoch=by_epoch`, or it may go back
+    to weights of before the removals.
+
     The strength steered is that of the `ISSRegularizer` that is attached to
     the model, or of the `ProximalISS` it is trained with. If there is neither,
     an `ISSRegularizer` is attached for the time of the training. A proximal
@@ -60,9 +68,11 @@ class ISSBudget(RemovingCallback):
             began with. Defaults to the model that is trained; a training that
             is resumed with a smaller one needs it.
         by_epoch: Integer, the number of epochs at whose end the size is met.
-            Defaults to half of those of `fit`, rounded up.
+            Defaults to half of those of `fit`, rounded up; where a training
+            with nothing removed yet begins at an `initial_epoch`, to half of
+            what is left.
         from_epoch: Integer, the number of epochs before the first removal.
-            Defaults to half of `by_epoch`, rounded down.
+            Defaults to half of those up to `by_epoch`, rounded down.
         scores: `"length"` (default) or `"taylor"`, as in `rank`; or a function
             that takes the model, and returns such a dict of scores.
         data: What `"taylor"` is computed from, as in `rank`.
@@ -173,6 +183,14 @@ class ISSBudget(RemovingCallback):
                 self._steered.strength = strength
 
     def on_epoch_end(self, epoch, logs=None):
+        try:
+            self._act(epoch, logs)
+        except BaseException:
+            # Keras does not call `on_train_end` then.
+            self._let_go()
+            raise
+
+    def _act(self, epoch, logs):
         self._find()
         if self._lost():
             return
@@ -180,19 +198,24 @@ class ISSBudget(RemovingCallback):
             self._make_plan(epoch)
         self._epochs_seen += 1
         self._zero_frozen()
-        first, last = self._plan
-        done = min(max(epoch + 1 - first, 0) / (last - first), 1.0)
+        done = self._done(epoch)
         if done:
             self._remove(1.0 - done)
         self._freeze()
         if self._steered is not None:
-            finished = epoch + 1 >= last
+            finished = epoch + 1 >= self._plan[1]
             self._steered.strength = (
-                0.0 if finished else self._strength(logs or {}, done)
+                0.0 if finished else self._strength(logs or {}, done, epoch)
             )
 
     def on_train_end(self, logs=None):
+        self._look()
+        self._warn_of_what_came_back()
         super().on_train_end(logs)
+        self._let_go()
+        self._warn_if_not_met()
+
+    def _let_go(self):
         if self._own is not None:
             self._release(self.model)
             self._own = None
@@ -210,13 +233,67 @@ class ISSBudget(RemovingCallback):
         if self._own in attached_regularizers(model):
             self._own.detach(model)
 
+    # What a user should know of.
+
+    def _warn_of_what_came_back(self):
+        back = [
+            name
+            for name, gone in self._frozen.items()
+            if (gone & ~self._structures[name].removed()).any()
+        ]
+        if back:
+            warnings.warn(
+                f"Components of {quoted(back)} that `ISSBudget` had removed "
+                "came back at the end of the training, as by an "
+                "`EarlyStopping` that restores the weights of an epoch before "
+                "the removal. They are removed again, with no training after "
+                f"it. Use `EarlyStopping(start_from_epoch={self._plan[1]})`.",
+                stacklevel=2,
+            )
+
+    def _warn_if_not_met(self):
+        if self._plan is None or self._structures is None:
+            return
+        if not self._goal.is_met(self._structures, 0.0):
+            warnings.warn(
+                "The training ended before `ISSBudget` had met the size: "
+                f"{self._goal.left(self._structures)}. It would have by epoch "
+                f"{self._plan[1]}. Train on with `initial_epoch`, or use "
+                f"`EarlyStopping(start_from_epoch={self._plan[1]})`.",
+                stacklevel=2,
+            )
+
     # What they do.
+
+    def _find(self):
+        """Finds the structures; those that are not trained are left alone."""
+        if self._structures is None:
+            structures = super()._find()
+            fixed = frozen(structures.free, self.model)
+            for name, path in fixed.items():
+                warnings.warn(
+                    f"`ISSBudget` leaves `{name}` alone: of its weights, "
+                    f"`{path}` is not trainable.",
+                    stacklevel=2,
+                )
+            self._structures = structures.pinning(
+                {n: f"`{path}` is not trainable" for n, path in fixed.items()}
+            )
+        return self._structures
 
     def _make_plan(self, epoch):
         """Says early if the plan cannot be met."""
         epochs = (self.params or {}).get("epochs") or self.by_epoch or 1
-        last = self.by_epoch or math.ceil(epochs / 2)
-        first = last // 2 if self.from_epoch is None else self.from_epoch
+        is_new = self.of is None and not any(
+            one.removed().any() for one in self._structures.free
+        )
+        # One that is resumed goes on with the plan it had.
+        begin = epoch if is_new else 0
+        last = self.by_epoch or begin + math.ceil((epochs - begin) / 2)
+        first = self.from_epoch
+        if first is None:
+            begin = min(begin, last - 1)
+            first = begin + (last - begin) // 2
         if last > epochs:
             raise ValueError(
                 f"`by_epoch` is {last}, but the training ends after epoch "
@@ -230,7 +307,9 @@ class ISSBudget(RemovingCallback):
             )
         full = self._structures
         if self.of is not None:
-            full = find_structures(self.of, self.include)
+            full = find_structures(self.of, self.include).pinning(
+                {one.name: one.pinned for one in full if one.pinned}
+            )
         elif epoch and self._goal.is_relative:
             warnings.warn(
                 f"Training goes on with epoch {epoch + 1}, and `ISSBudget` "
@@ -246,16 +325,7 @@ class ISSBudget(RemovingCallback):
         """Removes what has to go until only a part of it is still there."""
         if self._goal.is_met(self._structures, part):
             return
-        if callable(self.scores):
-            scores = self.scores(self.model)
-        elif self.scores == "taylor":
-            scores = rank(
-                self.model, self.data, by="taylor", include=self.include
-            )
-        else:
-            scores = None
-        scores = check_scores(self._structures, scores)
-        kept = self._goal.keep(self._structures, part, scores)
+        kept = self._goal.keep(self._structures, part, self._scores())
         self._zero(
             (
                 self._structures[name],
@@ -264,8 +334,20 @@ class ISSBudget(RemovingCallback):
             for name, stays in kept.items()
         )
 
+    def _scores(self):
+        if callable(self.scores):
+            scores = self.scores(self.model)
+        elif self.scores == "taylor":
+            scores = rank(
+                self.model, self.data, by="taylor", include=self.include
+            )
+        else:
+            scores = None
+        return check_scores(self._structures, scores)
+
     def _take_the_wheel(self, epoch):
         model = self.model
+        drop_leftovers(model, but=self._own)
         attached = attached_regularizers(model)
         proximal = proximal_of(getattr(model, "optimizer", None))
         if proximal is not None:
@@ -275,6 +357,7 @@ class ISSBudget(RemovingCallback):
         elif self.pressure:
             if self._own is None:
                 self._own = ISSRegularizer(0.0, self.include)
+                self._own.is_temporary = True
             self._own.attach(model)
             self._steered = self._own
         else:
@@ -291,7 +374,7 @@ class ISSBudget(RemovingCallback):
         alive = [one.lengths()[~one.removed()] for one in self._structures.free]
         return sum(lengths.sum() for lengths in alive), sum(map(len, alive))
 
-    def _strength(self, logs, done):
+    def _strength(self, logs, done, epoch):
         """The strength for the next epoch."""
         total, count = self._alive()
         if not self.pressure or not total or not math.isfinite(total):
@@ -300,14 +383,29 @@ class ISSBudget(RemovingCallback):
             if self._goal.is_met(self._structures, 0.8 * (1.0 - done)):
                 return 0.0
             rate = float(ops.convert_to_numpy(self._steered.learning_rate))
-            steps = self._iterations() - self._updates
-            way = rate * steps * self._plan[1]
-            return PROXIMAL_SHARE * total / count / way if way else 0.0
+            way = rate * (self._iterations() - self._updates)
+            if not way:
+                return 0.0
+            wanted = PROXIMAL_SHARE * total / count / self._plan[1]
+            return min(wanted, 0.5 * self._shortest_to_stay(epoch + 1)) / way
         loss = logs.get("loss")
         if loss is None or not math.isfinite(loss):
             return self._steered.strength
         without = abs(loss - self._steered.strength * total)
         return float(self.pressure * without / total)
+
+    def _shortest_to_stay(self, epoch):
+        """The least group length of what is there after an epoch, too."""
+        kept = self._goal.keep(self._structures, 1.0 - self._done(epoch), {})
+        return min(
+            self._structures[name].lengths()[stays].min()
+            for name, stays in kept.items()
+        )
+
+    def _done(self, epoch):
+        """The part of the removals that is done at the end of an epoch."""
+        first, last = self._plan
+        return min(max(epoch + 1 - first, 0) / (last - first), 1.0)
 
     def _iterations(self):
         optimizer = getattr(self.model, "optimizer", None)
@@ -367,6 +465,13 @@ class _Share:
         """What stays: dict from name to indices."""
         return allot(structures, self._budget, scores, self._at(part))
 
+    def left(self, structures):
+        """What is left and what is asked for, for a message."""
+        return (
+            f"{self._left(structures):,.0f} {_words(self._budget.kind)} are "
+            f"left, {self._wanted:,.0f} asked for"
+        )
+
     def _left(self, structures):
         return self._budget.measure(structures, keep={})
 
@@ -424,6 +529,14 @@ class _Sizes:
         return all(
             structures[name].alive <= size
             for name, size in self._at(part).items()
+        )
+
+    def left(self, structures):
+        """See `_Share`."""
+        return ", ".join(
+            f"`{name}` has {structures[name].alive} components, {size} asked "
+            "for"
+            for name, size in self._keep.items()
         )
 
     def keep(self, structures, part, scores):

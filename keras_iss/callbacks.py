@@ -66,7 +66,15 @@ class StructuresCallback(keras.callbacks.Callback):
         return self._structures
 
 
-def _check_step(model, structures):
+def check_first_step(model, include):
+    """As `check_step`, for a model whose structures are not known."""
+    if proximal_of(getattr(model, "optimizer", None)) is not None and all(
+        layer.built for layer in model._flatten_layers()
+    ):
+        check_step(model, find_structures(model, include))
+
+
+def check_step(model, structures):
     """Stops a training whose first proximal step would remove everything.
 
     Args:
@@ -91,6 +99,24 @@ def _check_step(model, structures):
                 f"the longest has {longest:.3g}. Use a `strength` well below "
                 f"{longest / rate / 100:.2g}, or an `ISSBudget`, which sets it."
             )
+
+
+def warn_of_dead(structures):
+    """Warns if nothing is left of a structure.
+
+    Returns:
+        Dict from the name of each structure to the components it has left.
+    """
+    alive = {one.name: one.alive for one in structures}
+    gone = [name for name, count in alive.items() if not count]
+    if gone:
+        warnings.warn(
+            f"All components of {quoted(gone)} are removed: what comes after "
+            "them no longer depends on the input. Use a smaller `strength`, "
+            "or an `ISSBudget`.",
+            stacklevel=3,
+        )
+    return alive
 
 
 class RemovingCallback(StructuresCallback):
@@ -210,7 +236,7 @@ class ISSPruneCallback(RemovingCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
-        _check_step(self.model, self._structures)
+        check_step(self.model, self._structures)
 
     def on_epoch_end(self, epoch, logs=None):
         self._find()
@@ -276,20 +302,12 @@ class ISSLogger(StructuresCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
-        _check_step(self.model, self._structures)
+        check_step(self.model, self._structures)
 
     def on_epoch_end(self, epoch, logs=None):
         self._find()
         logs = {} if logs is None else logs
-        alive = {one.name: one.alive for one in self._structures}
-        gone = [name for name, count in alive.items() if not count]
-        if gone:
-            warnings.warn(
-                f"All components of {quoted(gone)} are removed: what comes "
-                "after them no longer depends on the input. Use a smaller "
-                "`strength`, or an `ISSBudget`.",
-                stacklevel=2,
-            )
+        alive = warn_of_dead(self._structures)
         left = self._structures.counts(shrunk=True)
         logs.update({f"{name}_alive": count for name, count in alive.items()})
         logs.update(

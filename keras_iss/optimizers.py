@@ -23,8 +23,12 @@ from keras_iss._lengths import (
 )
 from keras_iss._optimizer_state import with_inner
 from keras_iss._scopes import check_scope
-from keras_iss.regularizers import attached_regularizers, check_strength
-from keras_iss.structures import by_variable
+from keras_iss.regularizers import (
+    attached_regularizers,
+    check_strength,
+    drop_leftovers,
+)
+from keras_iss.structures import by_variable, frozen
 from keras_iss.tracing.find import find_structures
 
 
@@ -149,6 +153,7 @@ class ProximalISS(keras.optimizers.Optimizer):
                 f"component. All are pinned: {reasons}."
             )
         check_scope(model)
+        drop_leftovers(model)
         if attached_regularizers(model):
             raise ValueError(
                 f"`{model.name}` has an `ISSRegularizer` attached, and is "
@@ -156,24 +161,16 @@ class ProximalISS(keras.optimizers.Optimizer):
                 "components. `detach` the regularizer, or compile with the "
                 "optimizer that is wrapped."
             )
-        trained = {id(v) for v in model.trainable_variables}
-        chosen = []
-        for one in structures.free:
-            frozen = [
-                part.variable.path
-                for part in one.slices
-                if part.role in ("weight", "bias")
-                and id(part.variable) not in trained
-            ]
-            if frozen:
-                warnings.warn(
-                    f"`ProximalISS` leaves `{one.name}` alone: of its weights, "
-                    f"`{frozen[0]}` is not trainable.",
-                    stacklevel=2,
-                )
-            else:
-                chosen.append(one)
-        self._groups = _Components(chosen)
+        fixed = frozen(structures.free, model)
+        for name, path in fixed.items():
+            warnings.warn(
+                f"`ProximalISS` leaves `{name}` alone: of its weights, "
+                f"`{path}` is not trainable.",
+                stacklevel=2,
+            )
+        self._groups = _Components(
+            [one for one in structures.free if one.name not in fixed]
+        )
 
     def build(self, var_list):
         """Makes the variables of the wrapped optimizer, and the strength."""
@@ -196,11 +193,18 @@ class ProximalISS(keras.optimizers.Optimizer):
             self.attach(_model_that_calls(self._trainable_variables))
         rate = ops.cast(self.inner_optimizer.learning_rate, "float32")
         *_, innermost = with_inner(self.inner_optimizer)
+        # A copy: PyTorch changes the tensor in place.
+        before = ops.convert_to_tensor(innermost._iterations) + 0
         steps = innermost.gradient_accumulation_steps
         if steps:
-            updates = ops.equal((innermost._iterations + 1) % steps, 0)
+            updates = ops.equal((before + 1) % steps, 0)
             rate = rate * ops.cast(updates, "float32")
         self.inner_optimizer.apply(grads, trainable_variables)
+        # One that scales the loss skips an update whose gradients overflow.
+        moved = ops.not_equal(
+            ops.convert_to_tensor(innermost._iterations), before
+        )
+        rate = rate * ops.cast(moved, "float32")
         _once_for_all_replicas(self._shorten, rate)
 
     def _shorten(self, rate):
@@ -303,7 +307,10 @@ class _Components:
         return [ops.cast(x > 0, "float32") for x in self.lengths()]
 
     def shorten(self, step):
-        """Takes `step` off the length of every component, down to zero."""
+        """Takes `step` off the length of every component, down to zero.
+
+        Not of those that were frozen since.
+        """
         self.scale(
             [
                 ops.where(
@@ -311,7 +318,9 @@ class _Components:
                     1.0 - step / ops.maximum(length, 1e-30),
                     ops.zeros_like(length),
                 )
-                for length in self.lengths()
+                if all(v.trainable for v in variables)
+                else ops.ones_like(length)
+                for length, (variables, _) in zip(self.lengths(), self.groups)
             ],
             only_removed_biases=True,
         )

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_iss._lengths import Groups
 from keras_iss._scopes import distribution_scope
-from keras_iss.structures import by_variable, check_finite
+from keras_iss.structures import by_variable, check_finite, frozen
 from keras_iss.tracing.find import find_structures
 
 
@@ -34,7 +34,9 @@ def rank(
 
     Returns:
         Dict from the name of a structure to a float array of shape `(size,)`.
-        It goes into `prune` as `scores`. The model is left as it was.
+        It goes into `prune` as `scores`. The model is left as it was. A
+        structure with weights that are not trainable has no `"taylor"` score,
+        and is left out: `prune` takes its group lengths.
 
     Raises:
         ValueError: if `by` is neither of the two; if `"taylor"` lacks data or
@@ -72,6 +74,8 @@ def rank(
 
 
 def _taylor(model, structures, data, batches, batch_size):
+    fixed = frozen(structures, model)
+    structures = [one for one in structures if one.name not in fixed]
     before = [ops.convert_to_numpy(v).copy() for v in model.variables]
     optimizer, stopped = model.optimizer, model.stop_training
     history = getattr(model, "history", None)

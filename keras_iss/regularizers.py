@@ -90,6 +90,8 @@ class ISSRegularizer(keras.regularizers.Regularizer):
         self._strength = check_strength(strength)
         self.include = include
         self.overlap = overlap
+        # Of a callback, which takes it off after the training.
+        self.is_temporary = False
         self._attachments = weakref.WeakSet()
 
     @property
@@ -126,6 +128,7 @@ class ISSRegularizer(keras.regularizers.Regularizer):
                 with. The model is left as it was.
         """
         structures = find_structures(model, self.include)
+        drop_leftovers(model)
         attached = attached_regularizers(model)
         if attached:
             raise ValueError(
@@ -212,6 +215,18 @@ def attached_regularizers(model):
     """List of the `ISSRegularizer`s that are attached to a model."""
     found = {id(one.owner): one.owner for one, _ in _terms(model)}
     return list(found.values())
+
+
+def drop_leftovers(model, but=None):
+    """Takes off what a training left behind that was interrupted.
+
+    Args:
+        model: The model.
+        but: Optional `ISSRegularizer` that stays.
+    """
+    for one in attached_regularizers(model):
+        if one.is_temporary and one is not but:
+            one.detach(model)
 
 
 def carry_penalties(old, new, variables):

@@ -298,6 +298,20 @@ class Structures(collections.abc.Collection):
         """Tuple of the structures that are not pinned."""
         return tuple(one for one in self if not one.pinned)
 
+    def pinning(self, reasons):
+        """The same structures, some of them pinned.
+
+        Args:
+            reasons: Dict from the full name of a structure to a string.
+        """
+        structures = [
+            one
+            if one.pinned or one.name not in reasons
+            else dataclasses.replace(one, pinned=reasons[one.name])
+            for one in self
+        ]
+        return Structures(structures, self._weights, self._equal_sizes)
+
     def staying(self, keep=None):
         """What surgery leaves.
 
@@ -441,6 +455,27 @@ def by_variable(slices, chosen=lambda part: part.counted):
         if chosen(part):
             groups.setdefault(id(part.variable), []).append(part)
     return [(parts[0].variable, parts) for parts in groups.values()]
+
+
+def frozen(structures, model):
+    """What a training of the model does not move.
+
+    Args:
+        structures: Iterable of `Structure`.
+        model: The `keras.Model` they are of.
+
+    Returns:
+        Dict from the name of a structure to the path of its first weight or
+        bias that is not trainable, of those that have one.
+    """
+    trained = {id(v) for v in model.trainable_variables}
+    found = {}
+    for one in structures:
+        for part in one.slices:
+            is_weight = part.role in ("weight", "bias")
+            if is_weight and id(part.variable) not in trained:
+                found.setdefault(one.name, part.variable.path)
+    return found
 
 
 def to_numpy(variable):

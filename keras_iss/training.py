@@ -8,6 +8,9 @@ import keras
 from keras_iss._checks import is_whole
 from keras_iss._rebuilding import keeps_class
 from keras_iss._scopes import check_scope
+from keras_iss._stream import streamed
+from keras_iss.callbacks import check_first_step, warn_of_dead
+from keras_iss.regularizers import drop_leftovers
 from keras_iss.structures import is_finite
 from keras_iss.surgery import shrink
 from keras_iss.tracing.find import find_structures
@@ -45,8 +48,10 @@ def fit(
         model = keras.models.load_model("checkpoint.keras")
         model = keras_iss.fit(model, ..., initial_epoch=7)
 
-    Each size has its training step compiled anew. A data set is iterated from
-    its start for every `shrink_every` epochs, also with `steps_per_epoch`.
+    Each size has its training step compiled anew. With `steps_per_epoch` an
+    epoch goes on where the one before ended, from the start after the end.
+    An optimizer whose update of a weight depends on all of its matrix, as that
+    of Adafactor or Muon, goes on a little differently in a smaller one.
 
     Args:
         model: A compiled `keras.Model`. It is trained up to the first cut.
@@ -88,48 +93,70 @@ def fit(
         4
     """
     _check(model, shrink_every)
+    steps = _steps(x, batch_size, kwargs)
+    stream = None
+    if kwargs.get("steps_per_epoch"):
+        stream, kwargs = streamed(x, y, batch_size, kwargs)
+        x, y, batch_size = stream, None, None
     relay = _Relay(
         callbacks,
+        include,
+        stream,
         add_history=True,
         add_progbar=verbose != 0,
         model=model,
         verbose=verbose,
         epochs=epochs,
-        steps=_steps(x, batch_size, kwargs),
+        steps=steps,
     )
     epoch = initial_epoch
     model = _smaller(model, include, relay)
-    while True:
-        end = min((epoch // shrink_every + 1) * shrink_every, epochs)
-        with _averages_put_off(model):
-            model.fit(
-                x,
-                y,
-                batch_size=batch_size,
-                epochs=end,
-                verbose=verbose,
-                callbacks=relay,
-                initial_epoch=epoch,
-                **kwargs,
-            )
-        if end >= epochs or model.stop_training:
-            model.optimizer.finalize_variable_values(model.trainable_weights)
-            break
-        relay.remember(model, epoch)
-        epoch = end
-        model = _smaller(model, include, relay)
+    try:
+        while True:
+            end = min((epoch // shrink_every + 1) * shrink_every, epochs)
+            with _averages_put_off(model):
+                model.fit(
+                    x,
+                    y,
+                    batch_size=batch_size,
+                    epochs=end,
+                    verbose=verbose,
+                    callbacks=relay,
+                    initial_epoch=epoch,
+                    **kwargs,
+                )
+            if end >= epochs or model.stop_training:
+                break
+            relay.remember(model, epoch)
+            epoch = end
+            model = _smaller(model, include, relay)
+    except BaseException:
+        # Callbacks are not told of the end then, in Keras too.
+        drop_leftovers(model)
+        raise
+    if epochs > initial_epoch:
+        model.optimizer.finalize_variable_values(model.trainable_weights)
     relay.remember(model, epoch)
     model = relay.finish(model)
     return _smaller(model, include, relay)
 
 
 class _Relay(keras.callbacks.CallbackList):
-    """Callbacks that take several trainings for one."""
+    """Callbacks that take several trainings for one.
 
-    def __init__(self, callbacks, **kwargs):
+    Args:
+        callbacks: As in `fit`.
+        include: As in `fit`.
+        stream: Optional `Stream` that is trained on.
+        **kwargs: Of `CallbackList`.
+    """
+
+    def __init__(self, callbacks, include, stream, **kwargs):
         self._begun = False
         self._logs = None
         self._best = {}
+        self._include = include
+        self._stream = stream
         super().__init__(callbacks, **kwargs)
         for one in self.callbacks:
             if isinstance(one, keras.callbacks.BackupAndRestore):
@@ -147,6 +174,16 @@ class _Relay(keras.callbacks.CallbackList):
     def on_train_end(self, logs=None):
         self._logs = logs
 
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        # Only now, since an `ISSBudget` sets the strength.
+        check_first_step(self.model, self._include)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._stream is not None:
+            self._stream.advance()
+        super().on_epoch_end(epoch, logs)
+
     def remember(self, model, epoch):
         """Remembers which model the best weights of a callback are of.
 
@@ -155,8 +192,10 @@ class _Relay(keras.callbacks.CallbackList):
             epoch: Integer, the first epoch it was trained for.
         """
         for one in self.callbacks:
-            if getattr(one, "best_weights", None) is not None and (
-                one.best_epoch >= epoch or id(one) not in self._best
+            if (
+                isinstance(one, keras.callbacks.EarlyStopping)
+                and one.best_weights is not None
+                and (one.best_epoch >= epoch or id(one) not in self._best)
             ):
                 self._best[id(one)] = model
 
@@ -193,6 +232,7 @@ def _smaller(model, include, relay):
     if not all(layer.built for layer in model._flatten_layers()):
         return model
     structures = find_structures(model, include)
+    warn_of_dead(structures)
     stays = structures.staying()
     if all(some.all() for some in stays.values()) or not is_finite(structures):
         return model

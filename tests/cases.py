@@ -378,6 +378,13 @@ def through_a_mask_and_bidirectional_layers():
 
 
 @case
+def through_a_mask_and_the_ends_of_both_directions():
+    x = tokens()
+    h = layers.Embedding(10, 4, mask_zero=True)(x)
+    return keras.Model(x, head(layers.Bidirectional(layers.GRU(6))(h)))
+
+
+@case
 def through_a_mask_and_a_concatenation():
     x = tokens()
     h = layers.Embedding(10, 4, mask_zero=True)(x)

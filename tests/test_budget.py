@@ -79,6 +79,80 @@ def test_other_sizes(size, kind):
     assert wanted * 0.9 < left <= wanted
 
 
+not_on_jax = pytest.mark.skipif(
+    BACKEND == "jax", reason="compiles for long there, and does the same"
+)
+
+
+@not_on_jax
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_proximal_step_does_not_take_more_than_is_asked(optimizer):
+    """Where most components are short, as after another training."""
+    model = single(40)
+    one = keras_iss.find_structures(model)["lstm"]
+    for variable, axis, index in one.slices:
+        value = keras.ops.convert_to_numpy(variable).copy()
+        value[(slice(None),) * axis + (index[:30].ravel(),)] *= 0.01
+        variable.assign(value)
+    optimizer = keras_iss.ProximalISS(optimizer, strength=1e-4)
+    train(model, keras_iss.ISSBudget(units=0.7), optimizer=optimizer)
+    assert one.alive == 28
+
+
+@not_on_jax
+def test_layers_that_are_not_trained_are_left_alone():
+    model = mixed()
+    model.get_layer("lstm").trainable = False
+    model.get_layer("rhn").trainable = False
+    with pytest.warns(UserWarning, match="`ISSBudget` leaves `lstm` alone"):
+        train(model, keras_iss.ISSBudget(weights=0.8))
+    alive = {s.name: s.alive for s in keras_iss.find_structures(model)}
+    # What reads the units of a frozen layer may be trained; not it.
+    assert alive["lstm"] == alive["rhn"] == 20 > alive["gru"]
+
+
+@not_on_jax
+def test_a_training_that_ends_too_early_says_what_is_left():
+    def stop(epoch, logs):
+        model.stop_training = True
+
+    model = single()
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=stop)
+    with pytest.warns(UserWarning, match="12 units are left, 6 asked for"):
+        train(model, keras_iss.ISSBudget(units=0.5), stop)
+
+
+@not_on_jax
+def test_weights_from_before_the_removals_are_not_taken_in_silence():
+    model = single()
+    score = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(score=float(epoch))
+    )
+    stop = keras.callbacks.EarlyStopping(
+        "score", mode="min", patience=3, restore_best_weights=True
+    )
+    with pytest.warns(UserWarning, match="came back"):
+        train(model, score, stop, keras_iss.ISSBudget(units=0.5))
+    assert keras_iss.find_structures(model)["lstm"].alive == 6
+
+
+@not_on_jax
+def test_a_plan_for_a_model_that_was_trained_before():
+    """Is for the epochs that are left."""
+    model = single()
+    train(model, epochs=4)
+    seen = keras_iss.ISSLogger()
+    with pytest.warns(UserWarning, match="of=model_at_full_size"):
+        history = train(
+            model,
+            keras_iss.ISSBudget(units=0.5),
+            seen,
+            epochs=12,
+            initial_epoch=4,
+        )
+    assert history["lstm_alive"] == [12, 12, 9, 6, 6, 6, 6, 6]
+
+
 def test_sizes_of_structures_by_name():
     model = mixed()
     train(model, keras_iss.ISSBudget({"lstm": 7, "gru": 9}))

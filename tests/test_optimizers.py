@@ -264,6 +264,32 @@ def test_loss_scaling_changes_no_step(scaled):
         )
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="it does not wrap there")
+def test_an_update_that_overflows_is_not_taken_nor_the_step():
+    model = small_model()
+    model.compile(scaled_inside(), "mse")
+    before = values(model)
+    x, y = data_for(model, 8)
+    model.fit(x, y * np.inf, verbose=0)
+    for path, value in values(model).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="Keras asks for a new one there")
+def test_a_layer_that_is_frozen_later_is_left_alone():
+    model = stacked()
+    optimizer = keras_iss.ProximalISS("sgd", strength=1.0)
+    model.compile(optimizer, "mse")
+    x, y = data_for(model)
+    model.fit(x, y, verbose=0)
+    model.get_layer("one").trainable = False
+    model.compile(optimizer, "mse")
+    before = model.get_layer("one").get_weights()
+    model.fit(x, y, verbose=0)
+    for now, then in zip(model.get_layer("one").get_weights(), before):
+        np.testing.assert_array_equal(now, then)
+
+
 def test_a_model_is_saved_and_goes_on(tmp_path):
     model = stacked()
     model.compile(

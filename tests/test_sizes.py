@@ -55,6 +55,28 @@ def test_the_highest_scored_stay():
         np.testing.assert_array_equal(np.sort(gone)[::-1], gone)
 
 
+def test_an_infinite_score_keeps_the_order_of_the_others():
+    model = stacked()
+    scores = np.arange(16.0)[::-1].copy()
+    scores[[5, 0]] = np.inf, -np.inf
+    structures = keras_iss.prune(model, weights=0.4, scores={"one": scores})
+    gone = np.flatnonzero(structures["one"].removed())
+    assert 0 in gone and 5 not in gone
+    np.testing.assert_array_equal(gone[1:], np.arange(17 - len(gone), 16))
+
+
+def test_a_layer_that_is_not_trained_has_no_taylor_score():
+    """Zero gradients do not mean that it can be spared."""
+    model = stacked()
+    model.get_layer("one").trainable = False
+    model.compile("sgd", "mse")
+    data = np.ones((8, 5, 3)), np.zeros((8, *model.output_shape[1:]))
+    scores = keras_iss.rank(model, data, by="taylor")
+    assert scores.keys() == {"two"}
+    structures = keras_iss.prune(model, weights=0.4, scores=scores)
+    assert structures["one"].alive > 4
+
+
 def test_scores_go_with_counts_too():
     model = stacked()
     scores = {"one": -np.arange(16.0)}

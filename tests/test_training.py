@@ -432,6 +432,130 @@ def test_data_sets_and_generators():
     assert int(small.optimizer.iterations) == 12
 
 
+def numbered(kind):
+    """Six batches of eight samples, whose targets are their numbers."""
+    y = np.repeat(np.arange(6.0, dtype="float32"), 8)[:, None]
+    x = np.ones((48, 5, 3), "float32")
+    if kind == "arrays":
+        return {"x": x, "y": y, "batch_size": 8, "shuffle": False}
+    if kind == "dataset":
+        tf = pytest.importorskip("tensorflow")
+        return {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(8)}
+    return {"x": ((x[:8], np.full((8, 1), i, "float32")) for i in range(100))}
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset", "generator"])
+def test_an_epoch_of_some_steps_goes_on_where_the_last_one_ended(kind):
+    """After a cut, and where nothing is cut, and in the next pass."""
+    model = keras.Sequential(
+        [
+            keras.Input((5, 3)),
+            lstm(6, return_sequences=False, name="one"),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        "mse",
+        metrics=[lambda target, _: keras.ops.mean(target)],
+    )
+    small = keras_iss.fit(
+        model,
+        **numbered(kind),
+        epochs=4,
+        steps_per_epoch=2,
+        verbose=0,
+        callbacks=[Remove({0: {"one": 3}})],
+    )
+    (seen,) = (
+        values for key, values in small.history.history.items() if key != "loss"
+    )
+    last = 6.5 if kind == "generator" else 0.5
+    np.testing.assert_allclose(seen, [0.5, 2.5, 4.5, last])
+    assert small.get_layer("one").units == 3
+
+
+def test_a_generator_that_ends_too_early_says_so():
+    model = stacked()
+    model.compile("sgd", "mse")
+    x, y = data_for(model)
+    with pytest.raises(Exception, match="ran out in the middle"):
+        keras_iss.fit(
+            model,
+            ((x[:8], y[:8]) for _ in range(3)),
+            epochs=2,
+            steps_per_epoch=2,
+            verbose=0,
+        )
+
+
+@not_on_jax
+def test_an_interrupted_budget_leaves_no_penalty():
+    model = stacked()
+    model.compile("sgd", "mse")
+
+    def interrupt(epoch, logs):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    interrupt = keras.callbacks.LambdaCallback(on_epoch_end=interrupt)
+    for fit in (keras_iss.fit, keras.Model.fit):
+        with pytest.raises(KeyboardInterrupt):
+            fit(
+                model,
+                *data_for(model),
+                epochs=9,
+                verbose=0,
+                callbacks=[keras_iss.ISSBudget(units=0.5), interrupt],
+            )
+        # What Keras' own leaves, the next to attach takes off.
+        assert len(model.losses) == (0 if fit is keras_iss.fit else 2)
+    keras_iss.ISSRegularizer(0.1).attach(model)
+    keras_iss.find_structures(model)
+    assert len(model.losses) == 2
+
+
+class OwnBest(keras.callbacks.Callback):
+    """Names of `EarlyStopping`, but another callback."""
+
+    best_weights = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.best_weights = self.model.get_weights()
+
+
+@not_on_jax
+def test_a_callback_that_keeps_weights_of_its_own():
+    model = stacked()
+    model.compile("sgd", "mse")
+    keras_iss.fit(
+        model, *data_for(model), epochs=2, verbose=0, callbacks=[OwnBest()]
+    )
+
+
+@not_on_jax
+def test_no_epochs_change_nothing():
+    model = stacked()
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True), "mse")
+    before = model.get_weights()
+    assert keras_iss.fit(model, *data_for(model), epochs=0) is model
+    for now, then in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(now, then)
+
+
+@not_on_jax
+def test_a_strength_that_would_remove_everything_is_refused():
+    model = stacked()
+    model.compile(keras_iss.ProximalISS("sgd", strength=1e4), "mse")
+    with pytest.raises(ValueError, match="would remove all of"):
+        keras_iss.fit(model, *data_for(model), epochs=2, verbose=0)
+    # Within the first epoch, nothing can be said but afterwards.
+    model = stacked()
+    model.compile(keras_iss.ProximalISS("sgd", strength=150.0), "mse")
+    with pytest.warns(UserWarning, match="All components of"):
+        keras_iss.fit(model, *data_for(model), batch_size=8, verbose=0)
+
+
 class OwnStep(keras.Model):
     def __init__(self):
         super().__init__()
