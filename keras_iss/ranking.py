@@ -76,7 +76,8 @@ def rank(
 def _taylor(model, structures, data, batches, batch_size):
     fixed = frozen(structures, model)
     structures = [one for one in structures if one.name not in fixed]
-    before = [ops.convert_to_numpy(v).copy() for v in model.variables]
+    kept = [*model.variables, *_states(model)]
+    before = [ops.convert_to_numpy(v).copy() for v in kept]
     optimizer, stopped = model.optimizer, model.stop_training
     history = getattr(model, "history", None)
     with distribution_scope(model):
@@ -96,7 +97,7 @@ def _taylor(model, structures, data, batches, batch_size):
         model.stop_training = stopped
         model.history = history
         model.reset_metrics()
-        for variable, value in zip(model.variables, before):
+        for variable, value in zip(kept, before):
             variable.assign(value)
         model.make_train_function(force=True)
     if not np.isfinite(losses).all():
@@ -105,6 +106,15 @@ def _taylor(model, structures, data, batches, batch_size):
             "no score can be computed from. Look for NaN in the data."
         )
     return scores
+
+
+def _states(model):
+    """What stateful layers carry on, which is no variable of the model."""
+    return [
+        state
+        for layer in model._flatten_layers()
+        for state in keras.tree.flatten(getattr(layer, "states", None) or [])
+    ]
 
 
 def _arguments(data, batches, batch_size):

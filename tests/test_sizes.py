@@ -77,6 +77,25 @@ def test_a_layer_that_is_not_trained_has_no_taylor_score():
     assert structures["one"].alive > 4
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="Keras' stateful layers fail or forget there.",
+)
+def test_a_score_leaves_the_states_as_they_were():
+    x = keras.Input((5, 3), batch_size=8)
+    h = lstm(4, return_sequences=False, stateful=True, name="lstm")(x)
+    model = keras.Model(x, layers.Dense(2)(h))
+    model.compile("sgd", "mse")
+    data = np.ones((8, 5, 3), "float32"), np.zeros((8, 2))
+    model.predict(data[0], batch_size=8, verbose=0)
+    states = model.get_layer("lstm").states
+    before = [keras.ops.convert_to_numpy(s).copy() for s in states]
+    keras_iss.rank(model, data, by="taylor", batch_size=8)
+    for now, then in zip(states, before):
+        np.testing.assert_array_equal(now, then)
+        assert np.abs(then).max() > 0
+
+
 def test_scores_go_with_counts_too():
     model = stacked()
     scores = {"one": -np.arange(16.0)}
