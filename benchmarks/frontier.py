@@ -450,6 +450,8 @@ def table_of(rows):
             title, justify="left" if title == "method" else "right"
         )
     for row in rows:
+        # Rows of an earlier version have none.
+        cost = row["training_mult_adds"]
         table.add_row(
             row["title"],
             "" if row["asked"] is None else f"{row['asked']:g}",
@@ -459,7 +461,7 @@ def table_of(rows):
             f"{row['nonzero_recurrent_weights']:,}",
             f"{row['mult_adds'] / 1e6:.2f}M",
             f"{row['tflite_ms']:.2f}",
-            f"{row['training_mult_adds'] / 1e6:.2f}M",
+            "" if cost is None else f"{cost / 1e6:.2f}M",
             f"{row['training_seconds']:.0f}",
         )
     return table
@@ -489,7 +491,7 @@ def draw(rows, path):
                     [row[key] for row in mine],
                     [row["test_perplexity"] for row in mine],
                     "o" if method.startswith(("budget", "prox")) else "s",
-                    color=f"C{number}",
+                    color=f"C{number}" if number < 10 else "black",
                     label=TITLES[method],
                 )
     for axis, title in zip(axes, costs.values()):
@@ -497,7 +499,8 @@ def draw(rows, path):
         axis.set_xlim(left=0)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("test perplexity")
-    axes[-1].legend(fontsize="small")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6)
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
 
