@@ -8,6 +8,7 @@ from keras.src.trainers.data_adapters import (
 )
 
 _KEPT = 16
+"""So many batches Keras may have read ahead when it begins an epoch anew."""
 
 
 class Stream(keras.utils.PyDataset):

@@ -86,8 +86,9 @@ class ISSBudget(RemovingCallback):
         ValueError: if not exactly one size is given, or one is out of range;
             if `by_epoch` or `from_epoch` is; or `scores` is unknown, or
             `"taylor"` without data. When training begins: if the size cannot
-            be met, is met already, or `by_epoch` is beyond the run. At the end
-            of an epoch: if weights are NaN or infinite.
+            be met, is met already, or `by_epoch` is beyond the run; if `of` is
+            smaller than the model. At the end of an epoch: if weights are NaN
+            or infinite.
         TypeError: if one of these is of the wrong type.
 
     Examples:
