@@ -17,14 +17,14 @@ from keras import ops
 from keras_iss._checks import check_amount, is_whole
 from keras_iss._sizes import Budget, allot, check_scores
 from keras_iss.callbacks import RemovingCallback
-from keras_iss.optimizers import proximal_of
+from keras_iss.optimizers import left_alone, proximal_of
 from keras_iss.ranking import rank
 from keras_iss.regularizers import (
     ISSRegularizer,
     attached_regularizers,
     drop_leftovers,
 )
-from keras_iss.structures import frozen, quoted
+from keras_iss.structures import quoted
 from keras_iss.tracing.find import find_structures
 
 SCORES = ("length", "taylor")
@@ -270,13 +270,7 @@ class ISSBudget(RemovingCallback):
         """Finds the structures; those that are not trained are left alone."""
         if self._structures is None:
             structures = super()._find()
-            fixed = frozen(structures.free, self.model)
-            for name, path in fixed.items():
-                warnings.warn(
-                    f"`ISSBudget` leaves `{name}` alone: of its weights, "
-                    f"`{path}` is not trainable.",
-                    stacklevel=2,
-                )
+            fixed = left_alone("ISSBudget", structures, self.model)
             self._structures = structures.pinning(
                 {n: f"`{path}` is not trainable" for n, path in fixed.items()}
             )

@@ -161,13 +161,7 @@ class ProximalISS(keras.optimizers.Optimizer):
                 "components. `detach` the regularizer, or compile with the "
                 "optimizer that is wrapped."
             )
-        fixed = frozen(structures.free, model)
-        for name, path in fixed.items():
-            warnings.warn(
-                f"`ProximalISS` leaves `{name}` alone: of its weights, "
-                f"`{path}` is not trainable.",
-                stacklevel=2,
-            )
+        fixed = left_alone("ProximalISS", structures, model)
         self._groups = _Components(
             [one for one in structures.free if one.name not in fixed]
         )
@@ -381,6 +375,27 @@ def _model_that_calls(variables):
         "`ProximalISS` cannot see which model it trains: in a training loop "
         "of your own call `optimizer.attach(model)` before the first step."
     )
+
+
+def left_alone(name, structures, model):
+    """Warns of the free structures with weights that are not trained.
+
+    Args:
+        name: String, who leaves them alone.
+        structures: `Structures`.
+        model: The model they are of.
+
+    Returns:
+        Dict from structure to the path of such a weight.
+    """
+    found = frozen(structures.free, model)
+    for structure, path in found.items():
+        warnings.warn(
+            f"`{name}` leaves `{structure}` alone: of its weights, `{path}` "
+            "is not trainable.",
+            stacklevel=3,
+        )
+    return found
 
 
 def proximal_of(optimizer):
