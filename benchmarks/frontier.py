@@ -20,7 +20,7 @@ Rows that are in `--out` already are not computed again. Writes
 results/frontier.json and results/frontier.png, or frontier_650 for 650 units.
 
 What a training costs is the mean over its epochs of the multiply-adds of a
-token, as a share of the dense model's: no clock is as exact. Seconds are
+token: no clock is as exact. Seconds are
 written too; to compare them, start what is compared at the same time, each on
 a core of its own:
 

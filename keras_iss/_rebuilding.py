@@ -434,9 +434,13 @@ def _carry_the_rest(old, new):
 
 def _state(layer):
     """Everything a layer keeps: variables, and the states of an RNN."""
-    states = keras.tree.flatten(getattr(layer, "states", None) or [])
     variables = [v for v in layer.variables if v.name != STRENGTH]
-    return [*variables, *states]
+    return [*variables, *carried_states(layer)]
+
+
+def carried_states(layer):
+    """What a stateful layer carries on, which is no variable of a model."""
+    return keras.tree.flatten(getattr(layer, "states", None) or [])
 
 
 def _unbuilt(config):

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_iss._lengths import Groups
+from keras_iss._rebuilding import carried_states
 from keras_iss._scopes import distribution_scope
 from keras_iss.structures import by_variable, check_finite, frozen
 from keras_iss.tracing.find import find_structures
@@ -76,7 +77,9 @@ def rank(
 def _taylor(model, structures, data, batches, batch_size):
     fixed = frozen(structures, model)
     structures = [one for one in structures if one.name not in fixed]
-    kept = [*model.variables, *_states(model)]
+    kept = list(model.variables)
+    for layer in model._flatten_layers():
+        kept += carried_states(layer)
     before = [ops.convert_to_numpy(v).copy() for v in kept]
     optimizer, stopped = model.optimizer, model.stop_training
     history = getattr(model, "history", None)
@@ -106,15 +109,6 @@ def _taylor(model, structures, data, batches, batch_size):
             "no score can be computed from. Look for NaN in the data."
         )
     return scores
-
-
-def _states(model):
-    """What stateful layers carry on, which is no variable of the model."""
-    return [
-        state
-        for layer in model._flatten_layers()
-        for state in keras.tree.flatten(getattr(layer, "states", None) or [])
-    ]
 
 
 def _arguments(data, batches, batch_size):

@@ -511,7 +511,6 @@ def test_an_interrupted_budget_leaves_no_penalty():
         # What Keras' own leaves, the next to attach takes off.
         assert len(model.losses) == (0 if fit is keras_iss.fit else 2)
     keras_iss.ISSRegularizer(0.1).attach(model)
-    keras_iss.find_structures(model)
     assert len(model.losses) == 2
 
 
