@@ -5,6 +5,7 @@ where the tracing rules said that an entry is the size of an axis.
 """
 
 import collections
+import collections.abc
 import dataclasses
 import functools
 import tempfile
@@ -40,15 +41,15 @@ class Rebuilt:
     Attributes:
         model: The new `keras.Model`.
         variables: Dict from the `id` of an old variable to the new one.
-        tensors: Dict from the `id` of a symbolic tensor of the old graphs to
-            the new one.
-        operations: Dict from the `id` of an old operation to the new one.
+        stays: Function from an array of unit labels to a boolean array.
+        call: Function from a `Node` of the old graph, arguments and keyword
+            arguments to what the new operation gives for them.
     """
 
     model: keras.Model
     variables: dict
-    tensors: dict
-    operations: dict
+    stays: collections.abc.Callable
+    call: collections.abc.Callable
 
 
 def rebuild(found, alive, zero):
@@ -78,7 +79,7 @@ def rebuild(found, alive, zero):
         builder.attach_masks()
         _warn_of_losses(old, new, builder.variables)
         _compile(old, new, builder.variables, builder.cut)
-    return Rebuilt(new, builder.variables, builder.tensors, builder.operations)
+    return Rebuilt(new, builder.variables, builder.stays, builder.new_call)
 
 
 class _Builder:
@@ -108,7 +109,7 @@ class _Builder:
         self._kept = collections.defaultdict(dict)
         self._silent = collections.defaultdict(dict)
         for use in self._trace.uses.values():
-            stays = self._stays(use.labels)
+            stays = self.stays(use.labels)
             if not stays.all():
                 kept = np.flatnonzero(stays)
                 self._kept[id(use.variable)][use.axis] = kept
@@ -117,7 +118,7 @@ class _Builder:
             if silent.any() and use.role != "statistic":
                 self._silent[id(use.variable)][use.axis] = silent
 
-    def _stays(self, labels):
+    def stays(self, labels):
         components = self._found.components_of(labels)
         return (components < 0) | self._alive[components]
 
@@ -149,11 +150,6 @@ class _Builder:
         return value
 
     # Operations.
-
-    @property
-    def operations(self):
-        """Dict from the `id` of an old operation to the new one."""
-        return {key: new for key, (new, _) in self._made.items()}
 
     def operation(self, old):
         """The new object for a layer, a model or an operation."""
@@ -189,7 +185,7 @@ class _Builder:
         for setting in self._settings[id(old)]:
             value = setting.value
             if setting.labels is not None:
-                stays = self._stays(setting.labels)
+                stays = self.stays(setting.labels)
                 if stays.all():
                     continue
                 value = int(stays.sum())
@@ -215,7 +211,7 @@ class _Builder:
         if any(id(variable) in self._kept for variable in old.variables):
             _drop_initializers_of_one_shape(new)
         self._share(old, new)
-        carry_attributes(old, new, self._is_resized, self._fresh)
+        carry_attributes(old, new, self._is_resized, self._fresh, built=False)
         self._pairs.append((old, new))
         return new
 
@@ -253,7 +249,7 @@ class _Builder:
         labels = [one.labels for one in self._settings[id(layer)]]
         labels += self._trace.touched.get(id(layer), [])
         return any(
-            not self._stays(one).all() for one in labels if one is not None
+            not self.stays(one).all() for one in labels if one is not None
         ) or any(id(variable) in self._kept for variable in layer.variables)
 
     def _fresh(self, layer):
@@ -355,13 +351,16 @@ class _Builder:
         args, kwargs = keras.tree.map_structure(
             self._new_variable, (args, kwargs)
         )
-        if self._is_expanded(node.operation):
-            outputs = self._call_expanded(node.operation, *args, **kwargs)
-        else:
-            outputs = self.operation(node.operation)(*args, **kwargs)
+        outputs = self.new_call(node, args, kwargs)
         detach_masks(outputs)
         self._remember(node.outputs, keras.tree.flatten(outputs))
         return outputs
+
+    def new_call(self, node, args, kwargs):
+        """Calls what has taken the place of an operation."""
+        if self._is_expanded(node.operation):
+            return self._call_expanded(node.operation, *args, **kwargs)
+        return self.operation(node.operation)(*args, **kwargs)
 
     def _remember(self, old, new):
         self.tensors.update(zip(map(id, old), new))
@@ -407,7 +406,7 @@ class _Builder:
         sizes = [one.labels for one in self._settings[id(layer)]]
         if sizes:
             # Of stacked cells, the last one gives the output.
-            return int(self._stays(sizes[-1]).sum())
+            return int(self.stays(sizes[-1]).sum())
         return keras.tree.flatten(layer.state_size)[0]
 
     def _call_expanded(
@@ -422,7 +421,10 @@ class _Builder:
         tensors = [sequences, *(initial_state or ())]
         if mask is not None:
             tensors.append(mask)
-        block = self._block(old, tensors, mask is not None, training)
+        if id(old) not in self._made:
+            block = self._block(old, tensors, mask is not None, training)
+            self._made[id(old)] = (block, old)
+        block = self._made[id(old)][0]
         return block(tensors if len(tensors) > 1 else sequences)
 
     def _block(self, old, tensors, masked, training):
@@ -465,7 +467,6 @@ class _Builder:
         block.supports_masking = True
         if not old.return_sequences:
             block.compute_mask = _no_mask
-        self._made[id(old)] = (block, old)
         return block
 
     # Weights.

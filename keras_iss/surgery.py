@@ -5,10 +5,11 @@ import numbers
 
 import numpy as np
 
+from keras_iss import _verification
 from keras_iss._checks import check_amount
 from keras_iss._rebuilding import rebuild
 from keras_iss._sizes import Budget, allot, check_scores
-from keras_iss._zeroing import zero_components
+from keras_iss._zeroing import zero_components, zeroed_values
 from keras_iss.regularizers import carry_penalties
 from keras_iss.structures import check_finite, quoted
 from keras_iss.tracing.find import find
@@ -91,11 +92,7 @@ def prune(
             kept = allot(structures, Budget(weights=weights), scores)
         else:
             kept = resolve_keep(structures, keep, scores)
-        removals = [
-            (one, _complement(kept[one.name], one.size))
-            for one in structures
-            if one.name in kept
-        ]
+        removals = _removals(structures, kept)
     else:
         threshold = check_threshold(threshold)
         removals = [
@@ -105,7 +102,7 @@ def prune(
     return structures
 
 
-def shrink(model, keep=None, include=("recurrent",)):
+def shrink(model, keep=None, include=("recurrent",), verify=True, data=None):
     """Builds the smaller model.
 
     Cuts out every component that is removed: zero in all its weights. That
@@ -166,6 +163,9 @@ def shrink(model, keep=None, include=("recurrent",)):
             ]
         )
     rebuilt = rebuild(found, alive, zero)
+    if verify:
+        removals = _removals(structures, kept or {})
+        _verification.verify(found, rebuilt, zeroed_values(removals), data)
     carry_penalties(model, rebuilt.model, rebuilt.variables)
     return rebuilt.model
 
@@ -275,5 +275,10 @@ def _resolve(structure, wanted, scores=None):
     return np.sort(np.array(indices, int))
 
 
-def _complement(kept, size):
-    return np.setdiff1d(np.arange(size), kept)
+def _removals(structures, kept):
+    """Pairs of a structure and the components that are not kept of it."""
+    return [
+        (one, np.setdiff1d(np.arange(one.size), kept[one.name]))
+        for one in structures
+        if one.name in kept
+    ]
