@@ -17,6 +17,7 @@ import numpy as np
 from keras_iss._attributes import carry_attributes
 from keras_iss._duplicates import UncopyableError, duplicate
 from keras_iss._keras.configs import trusted_configs
+from keras_iss._keras.errors import message_of
 from keras_iss._keras.graphs import graph_behind, nodes_in_order, producer
 from keras_iss._keras.layers import (
     attributes,
@@ -25,7 +26,7 @@ from keras_iss._keras.layers import (
     replace_layer,
 )
 from keras_iss._keras.masks import attach_mask, attached_mask, detach_masks
-from keras_iss._models import keeps_class, model_like, sequential_like
+from keras_iss._models import model_like, sequential_like
 from keras_iss._objects import remade
 from keras_iss._optimizer_state import carry_exclusions, like, slots
 from keras_iss._scopes import distribution_scope, known_objects
@@ -224,8 +225,8 @@ class _Builder:
         """
         message = (
             f"`{old.name}` ({type(old).__name__}) cannot be made anew from "
-            f"its config: {error}. Its class needs a `get_config` that its "
-            "constructor takes back."
+            f"its config: {message_of(error)}. Its class needs a "
+            "`get_config` that its constructor takes back."
         )
         if self._is_resized(old):
             raise ValueError(message) from error
@@ -331,9 +332,7 @@ class _Builder:
         self._carry_own(old, new)
         behind = graph_behind(new)
         if behind is not None:
-            self._remember(
-                keras.tree.flatten(graph.inputs), behind.inputs
-            )
+            self._remember(keras.tree.flatten(graph.inputs), behind.inputs)
             for node, (*_, outputs) in zip(graph.nodes, nodes_in_order(behind)):
                 self._remember(node.outputs, outputs)
         return new
@@ -375,7 +374,9 @@ class _Builder:
                 for old in node.outputs:
                     mask = attached_mask(old)
                     if id(mask) in self.tensors:
-                        attach_mask(self.tensors[id(old)], self.tensors[id(mask)])
+                        attach_mask(
+                            self.tensors[id(old)], self.tensors[id(mask)]
+                        )
 
     def _new_variable(self, argument):
         if not isinstance(argument, keras.Variable):

@@ -6,7 +6,7 @@ import numpy as np
 from keras_iss._keras.layers import inner_layers
 from keras_iss.tracing.graph import UntraceableError, graph_of
 
-LENGTHS = (5, 16, 64, 200)
+LENGTHS = (3, 16, 64, 200)
 """Sizes that are tried for dimensions that are open, the batch excepted."""
 
 BATCH = 2
@@ -158,7 +158,8 @@ def first_samples(graph, data):
     for x, array in zip(inputs, arrays):
         array = np.asarray(array)
         fits = array.ndim == len(x.shape) and all(
-            size in (None, got) for size, got in zip(x.shape[1:], array.shape[1:])
+            size in (None, got)
+            for size, got in zip(x.shape[1:], array.shape[1:])
         )
         count = x.shape[0] or BATCH
         if not fits or len(array) < (x.shape[0] or 1):

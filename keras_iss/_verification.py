@@ -5,12 +5,10 @@ import warnings
 import keras
 import numpy as np
 
-from keras_iss._keras.layers import (
-    inner_layers,
-    seed_states,
-    takes_training,
-)
+from keras_iss._keras.errors import message_of
+from keras_iss._keras.layers import inner_layers, takes_training
 from keras_iss._keras.masks import attach_mask, attached_mask
+from keras_iss._keras.running import call_without_effects
 from keras_iss._sampling import LENGTHS, Sampler, first_samples
 
 # Of the largest value of an output, and beside it, in float32. What is above
@@ -68,10 +66,10 @@ class _Comparison:
     def run(self, data):
         differing = None
         for seed in (0, 1):
-            inputs = self._inputs(data, seed)
+            inputs, expected = self._inputs(data, seed)
             if inputs is None:
                 return
-            differing = self._first_difference(inputs)
+            differing = self._first_difference(inputs, expected)
             if differing is None:
                 return
         raise VerificationError(self._message(*differing, data))
@@ -79,69 +77,72 @@ class _Comparison:
     # What they are run on.
 
     def _inputs(self, data, seed):
-        """Inputs that the model takes, or `None` if there are none."""
+        """Inputs that the model takes, and its outputs in inference.
+
+        `None` twice if there are none.
+        """
         if data is not None:
-            return first_samples(self._graph, data)
+            inputs = first_samples(self._graph, data)
+            return inputs, self._outputs(self._old, inputs)[0]
         sampler = Sampler(self._old, self._graph)
-        failure = None
+        failure = "an input takes strings"
         for length in LENGTHS:
             inputs = sampler.draw(seed, length)
             if inputs is None:
-                failure = "an input takes strings"
                 break
             try:
-                outputs, _ = self._outputs(self._old, inputs, False)
+                expected, _ = self._outputs(self._old, inputs)
             except Exception as error:
-                failure = error
+                failure = message_of(error)
                 continue
-            if _are_finite(outputs):
-                return inputs
-            # A logarithm or a root, maybe.
-            positive = sampler.draw(seed, length, positive=True)
-            outputs, _ = self._outputs(self._old, positive, False)
-            return positive if _are_finite(outputs) else inputs
+            if not _are_finite(expected):
+                # A logarithm or a root, maybe.
+                positive = sampler.draw(seed, length, positive=True)
+                others, _ = self._outputs(self._old, positive)
+                if _are_finite(others):
+                    return positive, others
+            return inputs, expected
         warnings.warn(
             f"The smaller model of `{self._old.name}` was not compared with "
             f"it: it takes no random inputs ({failure}). Give some: "
             "`shrink(..., data=x)`.",
             stacklevel=5,
         )
-        return None
+        return None, None
 
     # Running them.
 
-    def _first_difference(self, inputs):
+    def _first_difference(self, inputs, expected):
         """The phase, layer and size of a difference, or `None`."""
-        for training in (False, True):
-            expected, drew = self._outputs(self._old, inputs, training)
-            if training and drew:
-                continue
-            try:
-                got, _ = self._outputs(self._new, inputs, training)
-            except Exception as error:
-                return training, None, error
-            error = self._largest_error(expected, got)
-            if error is None:
-                continue
-            again, _ = self._outputs(self._old, inputs, training)
-            if self._largest_error(expected, again) is not None:
-                # Something random that Keras knows nothing of.
-                continue
-            layer = self._parting_layer(inputs, training)
-            if layer is not None or error > self._factor * LAYER_TOLERANCE:
-                return training, layer, error
-        return None
+        difference = self._difference(inputs, expected, False)
+        if difference is None and not draws_in_training(self._old):
+            expected, drew = self._outputs(self._old, inputs, True)
+            if not drew:
+                difference = self._difference(inputs, expected, True)
+        return difference
 
-    def _outputs(self, model, inputs, training):
-        """Flat list of the outputs, and whether something random was drawn."""
-        mapping = self._values if model is self._old else []
-        with keras.StatelessScope(state_mapping=mapping) as scope:
-            outputs = model(inputs, training=training)
-            flat = [_to_numpy(x) for x in keras.tree.flatten(outputs)]
-        known = {id(v) for v in model.variables}
-        drawn = {id(v) for v in seed_states(model)}
-        changed = set(scope.state_mapping) - {id(v) for v, _ in mapping}
-        return flat, bool(changed & drawn or changed - known)
+    def _difference(self, inputs, expected, training):
+        try:
+            got, _ = self._outputs(self._new, inputs, training)
+        except Exception as error:
+            return training, None, error
+        error = self._largest_error(expected, got)
+        if error is None:
+            return None
+        again, _ = self._outputs(self._old, inputs, training)
+        if self._largest_error(expected, again) is not None:
+            # Something random that Keras knows nothing of.
+            return None
+        layer = self._parting_layer(inputs, training)
+        if layer is None and error <= self._factor * LAYER_TOLERANCE:
+            # The rounding of many layers.
+            return None
+        return training, layer, error
+
+    def _outputs(self, model, inputs, training=False):
+        values = self._values if model is self._old else ()
+        outputs, drew = call_without_effects(model, inputs, training, values)
+        return list(map(_to_numpy, outputs)), drew
 
     def _largest_error(self, expected, got):
         """The largest error that is too large, or `None`."""
@@ -164,9 +165,9 @@ class _Comparison:
         def call(node, args, kwargs):
             kwargs = _in_phase(node, kwargs, training)
             outputs = node.operation(*args, **kwargs)
-            if not parting and not node.only_for_masks:
-                if self._differs(node, args, kwargs, outputs):
-                    parting.append(node.operation)
+            looked_at = not parting and not node.only_for_masks
+            if looked_at and self._differs(node, args, kwargs, outputs):
+                parting.append(node.operation)
             return outputs
 
         flat = [
@@ -186,7 +187,10 @@ class _Comparison:
 
     def _differs(self, node, args, kwargs, outputs):
         symbolic = keras.tree.flatten((node.args, dict(node.kwargs)))
-        given = (args, {key: kwargs[key] for key in node.kwargs if key in kwargs})
+        given = (
+            args,
+            {key: kwargs[key] for key in node.kwargs if key in kwargs},
+        )
         if len(symbolic) != len(keras.tree.flatten(given)):
             return False
         smaller = [
@@ -230,7 +234,7 @@ class _Comparison:
             f"with the removed components at zero does: on {what}, {phase}, "
         )
         if isinstance(error, Exception):
-            begin += f"it fails ({error}). "
+            begin += f"it fails ({message_of(error)}). "
         elif layer is None:
             begin += f"the outputs differ by {error:.2g} of their size. "
         else:
@@ -245,6 +249,16 @@ class _Comparison:
         )
 
 
+def draws_in_training(model):
+    """Whether a layer is known to draw random numbers in training."""
+    rates = ("rate", "dropout", "recurrent_dropout", "stddev")
+    return any(
+        getattr(layer, "seed_generator", None) is not None
+        and any(getattr(layer, name, 0) for name in rates)
+        for layer in inner_layers(model)
+    )
+
+
 def _in_phase(node, kwargs, training):
     if takes_training(node.operation):
         return {**kwargs, "training": training}
@@ -257,7 +271,9 @@ def _to_numpy(x):
 
 
 def _are_finite(arrays):
-    return all(np.isfinite(one).all() for one in arrays if one.dtype.kind == "f")
+    return all(
+        np.isfinite(one).all() for one in arrays if one.dtype.kind == "f"
+    )
 
 
 def _largest(value):

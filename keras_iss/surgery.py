@@ -117,12 +117,21 @@ def shrink(model, keep=None, include=("recurrent",), verify=True, data=None):
     `Sequential` model with one comes back as a Functional one, as does a
     subclassed model.
 
+    Functions, classes and attributes are those of the model that is there,
+    whatever their names are. Before it is handed over, the smaller model runs
+    beside the model with the removed components at zero: in inference and,
+    where nothing random is drawn, in training.
+
     Args:
         model: A built `keras.Model`.
         keep: Dict from the name of a structure to what stays of it, as in
             `prune`: the result is that of pruning a copy first. Defaults to
             `None`: only what is removed already is cut.
         include: Tuple of kinds of layers, as in `find_structures`.
+        verify: Boolean, whether to compare the two models. Defaults to `True`.
+        data: Optional array of shape `(samples, ...)`, or several, nested as
+            the model takes them: what the two are compared on. Defaults to
+            random numbers: integers within the vocabulary, others normal.
 
     Returns:
         A new `keras.Model`. A structure keeps at least one component.
@@ -130,9 +139,12 @@ def shrink(model, keep=None, include=("recurrent",), verify=True, data=None):
     Raises:
         ValueError: if the model is not built; if `keep` is empty, out of
             range or repeats an index; if it names a pinned structure; if a
-            layer cannot be made anew; or if weights are NaN or infinite.
+            layer cannot be made anew; if weights are NaN or infinite; or if
+            `data` does not fit the model.
         TypeError: if `keep` is of the wrong type.
         KeyError: if `keep` names no structure.
+        RuntimeError: if the two models compute different things. The message
+            names the layer at which they part.
 
     Examples:
         >>> import keras, keras_iss
