@@ -24,8 +24,14 @@ from keras_iss._keras.layers import (
     inner_layers,
     own_variables,
     replace_layer,
+    state_of,
 )
 from keras_iss._keras.masks import attach_mask, attached_mask, detach_masks
+from keras_iss._loading import (
+    loading_problem,
+    shares_layers,
+    smaller_of_its_class,
+)
 from keras_iss._models import model_like, sequential_like
 from keras_iss._objects import remade
 from keras_iss._optimizer_state import carry_exclusions, like, slots
@@ -78,6 +84,7 @@ def rebuild(found, alive, zero):
             ) from error
         builder.carry_weights()
         builder.attach_masks()
+        new = _one_that_loads(old, new, builder)
         _warn_of_losses(old, new, builder.variables)
         _compile(old, new, builder.variables, builder.cut)
     return Rebuilt(new, builder.variables, builder.stays, builder.new_call)
@@ -303,6 +310,35 @@ class _Builder:
                 stacklevel=5,
             )
         self._carry_own(old, new)
+        return new
+
+    def of_the_same_class(self, old):
+        """A smaller model made by the constructor of the user's own class.
+
+        With the weights that stay; `None` if there is none.
+        """
+        variables = state_of(old)
+        cut = [self.cut(v.value, v) for v in variables]
+        sizes = {
+            (v.shape[axis], len(kept))
+            for v in variables
+            for axis, kept in self._kept.get(id(v), {}).items()
+        }
+        sizes |= {
+            (len(one.labels), int(self.stays(one.labels).sum()))
+            for settings in self._settings.values()
+            for one in settings
+            if one.labels is not None and not self.stays(one.labels).all()
+        }
+        shapes = [tuple(value.shape) for value in cut]
+        new = smaller_of_its_class(old, shapes, sizes)
+        if new is None:
+            return None
+        for one, other, value in zip(variables, state_of(new), cut):
+            other.assign(value)
+            other.trainable = one.trainable
+            self.variables[id(one)] = other
+        carry_attributes(old, new, self._is_resized, self._fresh)
         return new
 
     def _carry_own(self, old, new):
@@ -660,6 +696,30 @@ def _with_mask(x, mask, name):
     model = keras.Model(inputs, outputs, name=name)
     model.supports_masking = True
     return model(x, mask=mask)
+
+
+def _one_that_loads(old, new, builder):
+    """The new model; or where Keras could not load it, one of the old class.
+
+    Warns if neither can be loaded.
+    """
+    another_class = type(new) is not type(old)
+    if not another_class and not shares_layers(new):
+        return new
+    problem = loading_problem(new)
+    if problem is None:
+        return new
+    if another_class and not isinstance(old, keras.Sequential):
+        of_the_class = builder.of_the_same_class(old)
+        if of_the_class is not None:
+            return of_the_class
+    warnings.warn(
+        f"The smaller model of `{old.name}` computes what it should, but a "
+        f"file that it is saved to cannot be loaded: {problem}. Keep its "
+        "weights by `get_weights`, or let only one layer hold what is shared.",
+        stacklevel=4,
+    )
+    return new
 
 
 def _warn_of_losses(old, new, variables):
