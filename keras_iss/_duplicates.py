@@ -63,7 +63,7 @@ class _Duplicator:
         hidden = internal_names(self._layer)
         held = attributes(self._layer)
         for name in ("supports_masking", "activity_regularizer", "input_spec"):
-            setattr(self.copy, name, held.get(name))
+            setattr(self.copy, name, getattr(self._layer, name))
         for name, value in held.items():
             if name not in hidden:
                 setattr(self.copy, name, self._copied(value, name))

@@ -142,9 +142,10 @@ class StandIns:
 
 
 def is_own(value):
-    """Whether a class or function is neither of Keras nor of Python."""
+    """Whether a class is neither of Keras nor of this package."""
     module = getattr(value, "__module__", None) or ""
-    return module.split(".")[0] not in ("keras", "builtins", "numpy")
+    known = ("keras", "keras_iss", "builtins", "numpy")
+    return module.split(".")[0] not in known
 
 
 def is_function(value):

@@ -14,7 +14,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_iss._attributes import carry_attributes
+from keras_iss._attributes import carry_attributes, layer_pairs
 from keras_iss._duplicates import UncopyableError, duplicate
 from keras_iss._keras.configs import trusted_configs
 from keras_iss._keras.errors import message_of
@@ -22,6 +22,7 @@ from keras_iss._keras.graphs import graph_behind, nodes_in_order, producer
 from keras_iss._keras.layers import (
     attributes,
     inner_layers,
+    internal_names,
     own_variables,
     replace_layer,
     state_of,
@@ -347,15 +348,20 @@ class _Builder:
         if type(new) is not type(old):
             return
         self._assign(old, own_variables(old), own_variables(new))
-        for name, inner in _held(old).items():
-            made = self._made.get(id(inner), (None,))[0]
-            known = attributes(new).get(name)
-            if made is not None and known is not made:
-                setattr(new, name, made)
-            elif made is None and known is not None:
-                _build_like(inner, known)
-                self._made[id(inner)] = (known, inner)
-                self._pairs.append((inner, known))
+        known = attributes(new)
+        for name, value in attributes(old).items():
+            if name in internal_names(old):
+                continue
+            for inner, other in layer_pairs(value, known.get(name)):
+                if id(inner) not in self._made:
+                    _build_like(inner, other)
+                    self._made[id(inner)] = (other, inner)
+                    self._pairs.append((inner, other))
+            leaves = keras.tree.flatten(value)
+            if leaves and all(id(one) in self._made for one in leaves):
+                # Such as a list of the layers of the graph.
+                made = [self._made[id(one)][0] for one in leaves]
+                setattr(new, name, keras.tree.pack_sequence_as(value, made))
 
     def _sequential(self, old, graph):
         layers = [
@@ -731,11 +737,14 @@ def _warn_of_losses(old, new, variables):
             f"`{old.name}`: the smaller model does without them.",
             stacklevel=4,
         )
-    if type(new) is not type(old) and not isinstance(old, keras.Sequential):
+    if type(new) is not type(old) and type(old) is not keras.Sequential:
+        kind = (
+            "Sequential" if isinstance(new, keras.Sequential) else "Functional"
+        )
         warnings.warn(
             f"`{old.name}` is a `{type(old).__name__}`. The smaller model is a "
-            "Functional one of the same layers: it has no methods of that "
-            "class, such as a `train_step` of its own.",
+            f"{kind} one of the same layers: it has no methods of that class, "
+            "such as a `train_step` of its own.",
             stacklevel=4,
         )
 

@@ -7,7 +7,9 @@ import warnings
 import keras
 import numpy as np
 
+from keras_iss._keras.errors import message_of
 from keras_iss._keras.masks import attached_mask
+from keras_iss._objects import is_own, remade
 from keras_iss.tracing.graph import UntraceableError, graph_of
 from keras_iss.tracing.labels import FIXED, Axis, Labels, Traced
 from keras_iss.tracing.registry import rule_for
@@ -85,6 +87,7 @@ class Trace:
         self._graphs = {}
         self._called = set()
         self._entered = {}
+        self._remade = {}
         self.traced = {}
         self.touched = {}
 
@@ -195,6 +198,10 @@ class Trace:
             )
             warnings.warn(f"{call.title} {why}.", stacklevel=2)
             return self._opaque(call, args, kwargs, why)
+        if rule is not None and is_own(type(operation)):
+            why = self._why_not_remade(operation)
+            if why is not None:
+                return self._opaque(call, args, kwargs, why)
         if rule is None:
             if isinstance(operation, (keras.Model, keras.Function)):
                 return self._nested(call, args, kwargs)
@@ -210,6 +217,21 @@ class Trace:
         outputs = rule(call, *args, **kwargs)
         self._check(call, args, kwargs, outputs)
         return outputs
+
+    def _why_not_remade(self, operation):
+        """Why a layer of one's own could not be made in another size."""
+        if id(operation) not in self._remade:
+            why = None
+            try:
+                remade(operation)
+            except Exception as error:
+                why = (
+                    f"cannot be made anew from its config "
+                    f"({message_of(error)}): its class needs a `get_config` "
+                    "that its constructor takes back"
+                )
+            self._remade[id(operation)] = why
+        return self._remade[id(operation)]
 
     def _nested(self, call, args, kwargs):
         """Walks a model that is called inside another one."""
