@@ -1,5 +1,7 @@
 """The smaller model is made of the real objects of the one that is there."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -36,7 +38,10 @@ def same_outputs(first, second, x, tolerance=1e-5):
         keras.tree.flatten(first(x)), keras.tree.flatten(second(x)), strict=True
     ):
         one, other = map(ops.convert_to_numpy, (one, other))
-        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+        scale = max(1.0, np.abs(other).max())
+        np.testing.assert_allclose(
+            one, other, rtol=tolerance, atol=scale * tolerance
+        )
 
 
 def after_lstm(*more):
@@ -710,7 +715,7 @@ REFUSED = {
     AlwaysDropsOut: "calls `dropout` with `training=True`",
     NeverTrainsItsStatistics: "calls `norm` with `training=False`",
     Random: "does something else in training",
-    ReadsValues: "cannot be called on symbolic inputs",
+    ReadsValues: "(cannot be called on symbolic|does not tell the shapes of)",
 }
 
 
@@ -718,7 +723,7 @@ REFUSED = {
 def test_a_call_that_no_graph_shows_is_refused_with_the_reason(cls):
     model = built(cls)
     (structure,) = keras_iss.find_structures(model)
-    assert REFUSED[cls] in structure.pinned
+    assert re.search(REFUSED[cls], structure.pinned)
     with pytest.raises(ValueError, match=f"`own` .*{REFUSED[cls]}"):
         keras_iss.shrink(model)
 
@@ -820,9 +825,9 @@ def test_a_model_that_only_its_class_can_load_keeps_its_class(tmp_path):
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
     model(x)
     randomize(model)
-    model.compile("adam", "mse")
-    model.train_on_batch(x, np.zeros((2, 3)))
     model.factor = 0.5
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+    model.train_on_batch(x, np.zeros((2, 3)))
     keras_iss.prune(model, keep={"rnn": 2})
     small = keras_iss.shrink(model)
     assert type(small) is Feedback and small.sizes == [2, 3]
