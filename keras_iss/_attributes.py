@@ -209,7 +209,12 @@ def _is_state(value):
 
 
 def _lives(value):
-    return isinstance(value, keras.layers.Layer) or _is_state(value)
+    foreign = hasattr(type(value), "state_dict") or (
+        # A variable or a module of the backend's own.
+        hasattr(type(value), "trainable_variables")
+        or (hasattr(type(value), "assign") and hasattr(type(value), "shape"))
+    )
+    return isinstance(value, keras.layers.Layer) or _is_state(value) or foreign
 
 
 def holds_state(value, depth=0):
@@ -276,7 +281,24 @@ def _equal_arrays(one, other):
     )
 
 
+def copied_containers(value):
+    """The value, in containers and arrays that nobody else holds."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if _is_array(value):
+        return keras.ops.copy(value)
+    if isinstance(value, dict):
+        return {key: copied_containers(one) for key, one in value.items()}
+    if type(value) in (list, tuple, set, frozenset) or (
+        isinstance(value, list) and not hasattr(value, "_fields")
+    ):
+        kind = list if isinstance(value, list) else type(value)
+        return kind(map(copied_containers, value))
+    return value
+
+
 def _put(layer, name, value):
+    value = copied_containers(value)
     try:
         setattr(layer, name, value)
     except (AttributeError, ValueError):

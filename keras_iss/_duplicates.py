@@ -9,7 +9,11 @@ import types
 
 import keras
 
-from keras_iss._attributes import closes_over_state, holds_state
+from keras_iss._attributes import (
+    closes_over_state,
+    copied_containers,
+    holds_state,
+)
 from keras_iss._keras.layers import (
     attributes,
     bare_layer,
@@ -109,4 +113,4 @@ class _Duplicator:
                 f"its attribute `{name}` reads a layer or a variable in a way "
                 "that only the constructor could make anew"
             )
-        return value
+        return copied_containers(value)

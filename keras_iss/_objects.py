@@ -155,6 +155,9 @@ def is_function(value):
     """
     if isinstance(value, type) or not callable(value) or _tells_config(value):
         return False
+    if hasattr(type(value), "state_dict"):
+        # A module of PyTorch, with weights of its own.
+        return False
     plain = isinstance(value, (types.FunctionType, types.BuiltinFunctionType))
     known = plain and (getattr(value, "__module__", None) or "").startswith(
         "keras."
