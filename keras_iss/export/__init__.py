@@ -20,6 +20,7 @@ def export_tflite(
     recurrent_op="loop",
     streaming=False,
     verify=True,
+    data=None,
 ):
     """Writes a model as a TFLite file that runs in a plain LiteRT.
 
@@ -86,10 +87,11 @@ def export_tflite(
         recurrent_op=recurrent_op,
         streaming=streaming,
         verify=verify,
+        data=data,
     )
 
 
-def export_saved_model(model, path, *, verify=True):
+def export_saved_model(model, path, *, verify=True, data=None):
     """Writes a model as a SavedModel that serves without Keras.
 
     The number of samples is left open, and that of time steps where the
@@ -121,7 +123,7 @@ def export_saved_model(model, path, *, verify=True):
     loaded.serve(x)
     ```
     """
-    return _export("saved_model", model, path, verify=verify)
+    return _export("saved_model", model, path, verify=verify, data=data)
 
 
 def _export(kind, model, path, **options):

@@ -62,7 +62,7 @@ def metadata(content):
     return None
 
 
-def finished(content, description, entries):
+def finished(content, description, entries, names):
     """The file with metadata, and with equal constants stored once.
 
     Args:
@@ -70,12 +70,18 @@ def finished(content, description, entries):
             behind it.
         description: Text of the file's description.
         entries: Dict that JSON can hold.
+        names: Dict from names of inputs in the file's signatures to others
+            that they are to have.
 
     Returns:
         Memory view of the file, its constants in the flatbuffer.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     model.description = description
+    for signature in model.signatureDefs or ():
+        for entry in signature.inputs:
+            name = entry.name.decode()
+            entry.name = names.get(name, name)
     everything = np.frombuffer(content, np.uint8)
     for buffer in model.buffers:
         if buffer.offset > 1:
