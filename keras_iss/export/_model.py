@@ -268,7 +268,7 @@ def tensorflow_name(name):
 
 
 def unique(names):
-    """A list of the names, with a number behind those that were there before."""
+    """A list of the names, with a number behind those that are not new."""
     seen, unique = set(), []
     for name in names:
         new, count = name, 0

@@ -2,12 +2,20 @@
 
 import gc
 import re
+import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_iss.export import _files, _flatbuffer, _fused, _verify
+from keras_iss.export import (
+    _files,
+    _flatbuffer,
+    _fused,
+    _kernels,
+    _verify,
+    _weights,
+)
 from keras_iss.export._inputs import Reference, Trials, calls_of, checked
 from keras_iss.export._model import (
     Callable,
@@ -26,6 +34,10 @@ from keras_iss.version import __version__
 
 QUANTIZE = (None, "float16", "int8", "int8_full")
 RECURRENT_OPS = ("loop", "fused")
+# What stays in float32 is spoken of from this part of a file on.
+_SMALL_PART = 0.1
+# Calls between the user's and a warning, see `warnings.warn`.
+_USER = 6
 
 
 def export(
@@ -103,21 +115,31 @@ def _exported(
     if stepper is not None:
         stepper.check(trials)
     content = _converted(
-        function, batch_size, quantize, samples, serve, stepper
+        function,
+        quantize,
+        fused,
+        samples and calls_of(samples, batch_size or 1),
+        serve,
+        stepper,
     )
-    operators = _flatbuffer.operators(content)
-    foreign = [name for name in operators if name.startswith("CUSTOM")]
+    foreign = _flatbuffer.foreign(content)
     if foreign:
         raise ValueError(
             f"`{name}` would need {', '.join(foreign)}, which a plain LiteRT "
             "does not run. Replace the layer that uses it."
         )
-    content = _flatbuffer.finished(
-        content,
-        f"{name}, exported by keras-iss {__version__}",
-        _metadata(function, batch_size, quantize, fused, stepper),
-        _names(function, stepper),
+    metadata = _metadata(function, batch_size, quantize, fused, stepper)
+    zeros = [
+        x.name
+        for x, array in zip(function.inputs, samples or ())
+        if not array.any()
+    ]
+    content, left = _finished(
+        content, name, quantize, metadata, _names(function, stepper), zeros
     )
+    if quantize == "int8_full" and not fused:
+        _warn_of_size(function, batch_size, len(content))
+    operators = _flatbuffer.operators(content)
     size, errors = len(content), {}
     with _files.written(path, content) as file:
         # What follows needs the memory.
@@ -126,21 +148,96 @@ def _exported(
             errors = _verify.verify_lite(
                 file, trials, function, quantize, fused, stepper
             )
-    return Export(path, size, operators, errors)
+    return Export(path, size, operators, errors, left)
+
+
+def _finished(content, name, quantize, metadata, names, zeros):
+    """The converter's file as it is to be, and the weights left in float."""
+    size = len(content)
+    model = _flatbuffer.loaded(content)
+    _kernels.remove_cell_clip(model)
+    left = ()
+    if quantize == "int8":
+        left = _left_in_float(name, _weights.quantize(model), size)
+    if quantize == "int8_full":
+        _kernels.mend_scales(model)
+        _check_ranges(name, model, zeros)
+    _flatbuffer.rename_inputs(model, names)
+    _flatbuffer.share_equal_buffers(model)
+    _flatbuffer.add_metadata(
+        model, f"{name}, exported by keras-iss {__version__}", metadata
+    )
+    return _flatbuffer.packed(model, size), left
+
+
+def _left_in_float(name, left, size):
+    """Says which weights are not in int8, where they are a large part."""
+    share = sum(4 * count for count, _ in left.values()) / size
+    if share > _SMALL_PART:
+        operations = ", ".join(sorted({kind for _, kind in left.values()}))
+        warnings.warn(
+            f'quantize="int8" leaves {share:.0%} of the file of `{name}` in '
+            f"float32: LiteRT's {operations} read no weights in int8. "
+            "`weights_in_float` of what is returned names them; "
+            'quantize="float16" halves them, too.',
+            stacklevel=_USER,
+        )
+    return tuple(left)
+
+
+def _check_ranges(name, model, zeros):
+    empty = _kernels.without_range(model)
+    if empty:
+        place = " and ".join(f"`{x}`" for x in zeros or empty[:1])
+        raise ValueError(
+            f"representative_data shows nothing but zeros at {place} of "
+            f"`{name}`, which a fused layer reads, and full integers need a "
+            "range of values: LiteRT would crash. Give samples in which "
+            'every input is at work, or use quantize="int8", which needs '
+            "none."
+        )
+
+
+def _warn_of_size(function, batch_size, size):
+    """Says so if the time steps make a file several times larger."""
+    if not _recurrent_layers(function.model):
+        return
+    if size < sum(x.shape.num_elements() * 4 for x in function.variables):
+        return
+    serve = _serve(function, batch_size, None, False)
+    plain = len(_converted(function, None, False, None, serve, None))
+    if size > 2 * plain:
+        warnings.warn(
+            f'quantize="int8_full" writes {size:,} bytes for '
+            f"`{function.model.name}`, and quantize=None {plain:,}: LiteRT "
+            "has no loop in full integers, so that every time step has "
+            'operations of its own. recurrent_op="fused" has one for an LSTM '
+            'layer; quantize="int8" has a loop; fewer time steps make a '
+            "smaller file.",
+            stacklevel=_USER,
+        )
+
+
+def _recurrent_layers(model):
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.RNN)
+    ]
 
 
 def _check_options(batch_size, quantize, representative_data, recurrent_op):
-    if quantize not in QUANTIZE:
+    if not isinstance(quantize, (str, type(None))) or quantize not in QUANTIZE:
         raise ValueError(
             f"quantize={quantize!r} is unknown; choose one of {QUANTIZE}."
         )
-    if recurrent_op not in RECURRENT_OPS:
+    if not isinstance(recurrent_op, str) or recurrent_op not in RECURRENT_OPS:
         raise ValueError(
             f"recurrent_op={recurrent_op!r} is unknown; choose one of "
             f"{RECURRENT_OPS}."
         )
     if batch_size is not None and (
-        isinstance(batch_size, bool)
+        isinstance(batch_size, (bool, np.bool_))
         or not isinstance(batch_size, (int, np.integer))
         or batch_size < 1
     ):
@@ -156,7 +253,8 @@ def _check_options(batch_size, quantize, representative_data, recurrent_op):
     if quantize != "int8_full" and representative_data is not None:
         raise ValueError(
             f"representative_data is of no use to quantize={quantize!r}; it "
-            'is for quantize="int8_full".'
+            'is for quantize="int8_full". To verify the file on samples, give '
+            "them as data=."
         )
 
 
@@ -181,12 +279,7 @@ def _check_batch(function, batch_size):
 
 def _check_fixed(function, fused):
     """Full integers have no loops: time must be fixed to be unrolled."""
-    model = function.model
-    recurrent = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.RNN)
-    ]
+    recurrent = _recurrent_layers(function.model)
     if not recurrent or fused:
         return
     for x in function.inputs:
@@ -209,7 +302,7 @@ def _names(function, stepper):
     return names
 
 
-def _converted(function, batch_size, quantize, samples, serve, stepper):
+def _converted(function, quantize, fused, calls, serve, stepper):
     module = tf.Module()
     module.kept = function.variables
     signatures = {"serve": serve}
@@ -244,8 +337,10 @@ def _converted(function, batch_size, quantize, samples, serve, stepper):
             converter.target_spec.supported_types = [tf.float16]
         if quantize == "int8_full":
             converter.representative_dataset = _dataset(
-                function, calls_of(samples, batch_size or 1), stepper
+                function, calls, stepper
             )
+            if fused:
+                _mend_between(converter)
         # Else an infinite constant becomes the largest number.
         converter.canonicalizing_inf_as_min_max_float = False
         try:
@@ -254,6 +349,15 @@ def _converted(function, batch_size, quantize, samples, serve, stepper):
             raise _readable(
                 function.model, signatures.values(), error
             ) from error
+
+
+def _mend_between(converter):
+    # Between the conversion and the calibration is the place to do so; no
+    # option of the converter leads there.
+    quantize = converter._quantize
+    converter._quantize = lambda content, *args, **kwargs: _kernels.quantized(
+        content, lambda content: quantize(content, *args, **kwargs)
+    )
 
 
 def _serve(function, batch_size, quantize, fused):
