@@ -6,6 +6,7 @@ is imported only when something is exported.
 
 import importlib
 import importlib.util
+import warnings
 
 import keras
 import numpy as np
@@ -165,11 +166,16 @@ def _export(kind, model, path, **options):
             f"An export needs {' and '.join(missing)}: "
             'pip install "keras-iss[export]".'
         )
-    if keras.backend.backend() != "tensorflow":
-        other = importlib.import_module("keras_iss.export._other_backend")
-        return other.export(kind, model, path, options)
-    module = importlib.import_module(f"keras_iss.export._{kind}")
-    return module.export(model, path, **options)
+    if keras.backend.backend() == "tensorflow":
+        module = importlib.import_module(f"keras_iss.export._{kind}")
+        done = module.export(model, path, **options)
+    else:
+        module = importlib.import_module("keras_iss.export._other_backend")
+        done = module.export(kind, model, path, options)
+    for note in done.notes:
+        # Where the user called the public function.
+        warnings.warn(note, stacklevel=3)
+    return done
 
 
 def _check_flag(name, value):

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_iss.export._data import calls_of, is_float, numpy_dtype
 from keras_iss.export._domain import vocabulary_sizes
 from keras_iss.export._model import Callable, isolated
 
@@ -200,7 +201,7 @@ class Trials:
     def _kinds(self):
         if self._chosen:
             return [self._chosen[1]]
-        floats = any(_is_float(x) for x in self._function.inputs)
+        floats = any(is_float(x) for x in self._function.inputs)
         return list(_FLOATS) if floats else list(_FLOATS)[:1]
 
     def _random(self, size, length, seed, words, kind):
@@ -216,7 +217,7 @@ class Trials:
             shape += [length if n is None else n for n in x.shape[1:]]
             if x.dtype == "bool":
                 value = random.random(shape) < 0.5
-            elif not _is_float(x):
+            elif not is_float(x):
                 value = random.integers(0, count, shape)
             else:
                 value = _FLOATS[kind](random, shape)
@@ -234,7 +235,7 @@ class Trials:
     def _described(self, words, kind):
         parts = []
         for x, count in zip(self._function.inputs, words):
-            if _is_float(x):
+            if is_float(x):
                 parts.append(f"`{x.name}` {kind}")
             elif x.dtype != "bool":
                 parts.append(f"`{x.name}` integers below {count}")
@@ -259,175 +260,6 @@ class Trials:
 
 class _NotCallable(Exception):
     """The model does not take these inputs; the cause says why."""
-
-
-def calls_of(arrays, batch, count=None):
-    """Data as the inputs of calls.
-
-    Args:
-        arrays: List of arrays, one for each input, of as many samples.
-        batch: Number of samples in a call; `None` for calls of 1 to 4.
-        count: The most calls, taken from all over the data; `None` for all
-            there are.
-
-    Returns:
-        List of lists of arrays.
-    """
-    samples, starts, at = len(arrays[0]), [], 0
-    while at < samples:
-        size = batch or min(len(starts) % 4 + 1, samples - at)
-        if at + size > samples:
-            break
-        starts.append((at, size))
-        at += size
-    if count is not None and len(starts) > count:
-        chosen = np.linspace(0, len(starts) - 1, count).astype(int)
-        starts = [starts[i] for i in chosen]
-    return [[x[at : at + size] for x in arrays] for at, size in starts]
-
-
-def checked(inputs, model_name, data, batch, argument, finite):
-    """What a user gives for the inputs of a model, as a list of arrays.
-
-    Args:
-        inputs: List of `Input`.
-        model_name: Name of the model.
-        data: An array of shape `(samples, ...)`; for several inputs a list of
-            arrays or a dict by name.
-        batch: Number of samples in a call, or `None`.
-        argument: Name of the argument, for messages.
-        finite: Whether NaN and infinity are refused.
-
-    Returns:
-        List of arrays in the order of the inputs, of their dtypes.
-
-    Raises:
-        TypeError, ValueError: that name the argument and what is wrong.
-    """
-    names = [x.name for x in inputs]
-    if isinstance(data, dict):
-        arrays = _by_name(inputs, data, argument)
-    elif len(inputs) == 1:
-        one = _is_list_of_arrays(data) and len(data) == 1
-        arrays = list(data) if one else [data]
-    elif not isinstance(data, (list, tuple)):
-        raise ValueError(
-            f"`{argument}` must be a list or a dict of arrays, one for each "
-            f"of the inputs {names} of `{model_name}`. Received: "
-            f"{_shown(data)}."
-        )
-    elif len(data) != len(inputs):
-        raise ValueError(
-            f"`{argument}` has {len(data)} arrays, and `{model_name}` "
-            f"{len(inputs)} inputs: {names}."
-        )
-    else:
-        arrays = data
-    arrays = [_array(x, value, argument) for x, value in zip(inputs, arrays)]
-    for x, array in zip(inputs, arrays):
-        _check_array(x, array, batch or 1, argument, finite)
-    counts = {x.name: len(array) for x, array in zip(inputs, arrays)}
-    if len(set(counts.values())) > 1:
-        raise ValueError(
-            f"The arrays of `{argument}` have different numbers of samples: "
-            f"{counts}."
-        )
-    return [
-        array.astype(numpy_dtype(x.dtype)) for x, array in zip(inputs, arrays)
-    ]
-
-
-def _by_name(inputs, data, argument):
-    arrays, known = [], set()
-    for x in inputs:
-        found = [name for name in (x.given, x.name, x.key) if name in data]
-        if not found:
-            raise ValueError(
-                f"`{argument}` has no `{x.given}`. It has {list(data)}; the "
-                f"inputs are {[x.given for x in inputs]}."
-            )
-        arrays.append(data[found[0]])
-        known.add(found[0])
-    unknown = [name for name in data if name not in known]
-    if unknown:
-        raise ValueError(
-            f"`{argument}` has {unknown}, which no input is named; the "
-            f"inputs are {[x.given for x in inputs]}."
-        )
-    return arrays
-
-
-def _array(x, value, argument):
-    iterates_once = hasattr(value, "__next__")
-    if callable(value) or iterates_once or hasattr(value, "element_spec"):
-        kind = (
-            "a generator or another iterator"
-            if iterates_once
-            else "a data set"
-            if hasattr(value, "element_spec")
-            else "a function"
-        )
-        raise TypeError(
-            f"`{argument}` for `{x.name}` is {kind}; give an array of "
-            "samples, such as numpy.stack(list(...)). Received: "
-            f"{_shown(value)}."
-        )
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`{argument}` for `{x.name}` is no array: {error}"
-        ) from error
-    if array.dtype.kind not in "biufSU" and array.dtype.name != "bfloat16":
-        raise TypeError(
-            f"`{argument}` for `{x.name}` must be an array of numbers. "
-            f"Received: {_shown(value)}."
-        )
-    return array
-
-
-def _check_array(x, array, size, argument, finite):
-    expected = (f"at least {size}", *x.shape[1:])
-    fits = array.ndim == len(x.shape) and all(
-        want in (None, got) for want, got in zip(x.shape[1:], array.shape[1:])
-    )
-    if not fits or len(array) < size or 0 in array.shape:
-        raise ValueError(
-            f"`{argument}` for `{x.name}` has the shape {array.shape}; "
-            f"expected {expected}."
-        )
-    kind = "f" if array.dtype.name == "bfloat16" else array.dtype.kind
-    if kind not in ("f" if _is_float(x) else "iub"):
-        raise ValueError(
-            f"`{argument}` for `{x.name}` is of dtype {array.dtype}; "
-            f"expected {x.dtype}."
-        )
-    if finite and kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"`{argument}` for `{x.name}` holds NaN or infinity.")
-
-
-def _is_list_of_arrays(data):
-    return isinstance(data, (list, tuple)) and all(
-        hasattr(x, "shape") and len(x.shape) > 0 for x in data
-    )
-
-
-def _shown(value):
-    shape = getattr(value, "shape", None)
-    if shape is not None:
-        return f"an array of shape {tuple(shape)}"
-    text = repr(value)
-    text = text if len(text) < 60 else f"{text[:60]}..."
-    return f"{text} (of type {type(value).__name__})"
-
-
-def numpy_dtype(name):
-    """The dtype of the arrays that stand for tensors of a dtype."""
-    return "float32" if name == "bfloat16" else name
-
-
-def _is_float(x):
-    return x.dtype.startswith(("float", "bfloat"))
 
 
 def _cut(x, array, length):

@@ -19,6 +19,7 @@ class Export:
             the output. Empty if it was not verified.
         weights_in_float: Names of the tensors of weights that stay in float32
             with `quantize="int8"`, since LiteRT's operations read them so.
+        notes: Texts of what the export warned of.
     """
 
     path: pathlib.Path
@@ -26,3 +27,4 @@ class Export:
     operators: dict
     errors: dict
     weights_in_float: tuple = ()
+    notes: tuple = ()

@@ -6,7 +6,8 @@ import shutil
 import tensorflow as tf
 
 from keras_iss.export import _files, _verify
-from keras_iss.export._inputs import Reference, Trials, checked
+from keras_iss.export._data import checked
+from keras_iss.export._inputs import Reference, Trials
 from keras_iss.export._model import (
     Callable,
     assigned,

@@ -2,7 +2,6 @@
 
 import gc
 import re
-import warnings
 
 import keras
 import numpy as np
@@ -16,7 +15,8 @@ from keras_iss.export import (
     _verify,
     _weights,
 )
-from keras_iss.export._inputs import Reference, Trials, calls_of, checked
+from keras_iss.export._data import calls_of, checked
+from keras_iss.export._inputs import Reference, Trials
 from keras_iss.export._model import (
     Callable,
     assigned,
@@ -36,8 +36,6 @@ QUANTIZE = (None, "float16", "int8", "int8_full")
 RECURRENT_OPS = ("loop", "fused")
 # What stays in float32 is spoken of from this part of a file on.
 _SMALL_PART = 0.1
-# Calls between the user's and a warning, see `warnings.warn`.
-_USER = 6
 
 
 def export(
@@ -137,8 +135,9 @@ def _exported(
     content, left = _finished(
         content, name, quantize, metadata, _names(function, stepper), zeros
     )
+    notes = _notes_on_float(name, left, len(content))
     if quantize == "int8_full" and not fused:
-        _warn_of_size(function, batch_size, len(content))
+        notes += _notes_on_size(function, batch_size, len(content))
     operators = _flatbuffer.operators(content)
     size, errors = len(content), {}
     with _files.written(path, content) as file:
@@ -148,17 +147,15 @@ def _exported(
             errors = _verify.verify_lite(
                 file, trials, function, quantize, fused, stepper
             )
-    return Export(path, size, operators, errors, left)
+    return Export(path, size, operators, errors, tuple(left), tuple(notes))
 
 
 def _finished(content, name, quantize, metadata, names, zeros):
-    """The converter's file as it is to be, and the weights left in float."""
+    """The converter's file as it is to be, and what `_weights` left."""
     size = len(content)
     model = _flatbuffer.loaded(content)
     _kernels.remove_cell_clip(model)
-    left = ()
-    if quantize == "int8":
-        left = _left_in_float(name, _weights.quantize(model), size)
+    left = _weights.quantize(model) if quantize == "int8" else {}
     if quantize == "int8_full":
         _kernels.mend_scales(model)
         _check_ranges(name, model, zeros)
@@ -170,19 +167,18 @@ def _finished(content, name, quantize, metadata, names, zeros):
     return _flatbuffer.packed(model, size), left
 
 
-def _left_in_float(name, left, size):
-    """Says which weights are not in int8, where they are a large part."""
+def _notes_on_float(name, left, size):
+    """What to say if a large part of the weights is not in int8."""
     share = sum(4 * count for count, _ in left.values()) / size
-    if share > _SMALL_PART:
-        operations = ", ".join(sorted({kind for _, kind in left.values()}))
-        warnings.warn(
-            f'quantize="int8" leaves {share:.0%} of the file of `{name}` in '
-            f"float32: LiteRT's {operations} read no weights in int8. "
-            "`weights_in_float` of what is returned names them; "
-            'quantize="float16" halves them, too.',
-            stacklevel=_USER,
-        )
-    return tuple(left)
+    if share < _SMALL_PART:
+        return []
+    operations = ", ".join(sorted({kind for _, kind in left.values()}))
+    return [
+        f'quantize="int8" leaves {share:.0%} of the file of `{name}` in '
+        f"float32: weights of the operations {operations}, which LiteRT reads "
+        "in int8 nowhere. `weights_in_float` of the Export names them; "
+        'quantize="float16" halves them, too.'
+    ]
 
 
 def _check_ranges(name, model, zeros):
@@ -198,24 +194,22 @@ def _check_ranges(name, model, zeros):
         )
 
 
-def _warn_of_size(function, batch_size, size):
-    """Says so if the time steps make a file several times larger."""
-    if not _recurrent_layers(function.model):
-        return
-    if size < sum(x.shape.num_elements() * 4 for x in function.variables):
-        return
+def _notes_on_size(function, batch_size, size):
+    """What to say if the time steps make a file several times larger."""
+    weights = sum(x.shape.num_elements() * 4 for x in function.variables)
+    if not _recurrent_layers(function.model) or size < weights:
+        return []
     serve = _serve(function, batch_size, None, False)
     plain = len(_converted(function, None, False, None, serve, None))
-    if size > 2 * plain:
-        warnings.warn(
-            f'quantize="int8_full" writes {size:,} bytes for '
-            f"`{function.model.name}`, and quantize=None {plain:,}: LiteRT "
-            "has no loop in full integers, so that every time step has "
-            'operations of its own. recurrent_op="fused" has one for an LSTM '
-            'layer; quantize="int8" has a loop; fewer time steps make a '
-            "smaller file.",
-            stacklevel=_USER,
-        )
+    if size < 2 * plain:
+        return []
+    return [
+        f'quantize="int8_full" writes {size:,} bytes for '
+        f"`{function.model.name}`, and quantize=None {plain:,}: LiteRT has no "
+        "loop in full integers, so that every time step has operations of its "
+        'own. recurrent_op="fused" has one operation for an LSTM layer; '
+        'quantize="int8" has a loop; fewer time steps make a smaller file.'
+    ]
 
 
 def _recurrent_layers(model):
