@@ -14,6 +14,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 import weakref
 import zlib
 
@@ -30,6 +31,8 @@ PREFIX = ".keras-iss-"
 ASIDE = ".keras-iss-old"
 _NAME_MAX = 255
 _TRIES = 100
+# A folder is locked for a moment, while a swap in two steps is done.
+_PATIENCE, _PAUSE = 3000, 0.01
 
 
 def target(path, folder=False):
@@ -55,9 +58,10 @@ def target(path, folder=False):
         _check_file(path, there)
     parent = real.parent
     if not parent.is_dir():
+        link = f"{path} is a link to {real}. " if path.is_symlink() else ""
         raise FileNotFoundError(
-            f"{parent}, where {real.name} is to be written, is no folder. "
-            "Make it first."
+            f"{link}{parent}, where {real.name} is to be written, is no "
+            "folder. Make it first."
         )
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionError(
@@ -190,8 +194,8 @@ def folder(path):
         OSError: that names the path, if it cannot be written.
     """
     real = _real(path)
-    with _naming(path), _locked(real.parent):
-        _settle(real)
+    with _naming(path):
+        _settle_alone(real)
     temporary = _Temporary(real)
     try:
         new = temporary.path / "new"
@@ -204,7 +208,10 @@ def folder(path):
             _swap(new, real)
             _sync(real.parent)
     finally:
-        temporary.discard()
+        try:
+            _settle_alone(real)
+        finally:
+            temporary.discard()
 
 
 @contextlib.contextmanager
@@ -243,12 +250,35 @@ def sweep(path):
         handle = _lock_if_left(left)
         if handle is not None:
             _remove(left)
-            os.close(handle)
+            handle.close()
 
 
 def _key(path):
     # Not the name itself: with it, the temporary name may be too long.
     return f"{zlib.crc32(os.fsencode(path.name)):08x}"
+
+
+class _Handle:
+    """An open file or folder that is closed with this object at the latest.
+
+    Whatever interrupts the process: a lock would stay as long as the handle.
+    """
+
+    number = None
+
+    def __init__(self, path, flags, mode=0o777):
+        self.number = os.open(path, flags, mode)
+
+    def close(self):
+        """Gives back the lock and the handle."""
+        if self.number is None:
+            return
+        # One after the other: what interrupts this leaves no lock.
+        _unlock(self)
+        number, self.number = self.number, None
+        os.close(number)
+
+    __del__ = close
 
 
 class _Temporary:
@@ -271,18 +301,15 @@ class _Temporary:
             )
             if file_mode is None:
                 os.mkdir(self.path, folder_mode)
-                handle = _opened(self.path, os.O_RDONLY)
             else:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-                handle = _opened(self.path, flags, file_mode)
+                _Handle(self.path, flags, file_mode).close()
             if fcntl is None:
-                # Without locks there is nothing to hold, and what is open
-                # cannot be moved on Windows.
-                if handle is not None:
-                    os.close(handle)
+                # Nothing to hold: what is open cannot be moved on Windows.
                 return
+            handle = _Handle(self.path, os.O_RDONLY)
             self._held.append(handle)
-            if _lock(handle, wait=False) and _is_still(handle, self.path):
+            if _lock(handle) and _is_still(handle, self.path):
                 return
             # Another process took it for left, before it had its lock.
             self.discard()
@@ -315,22 +342,13 @@ def _discard(path, held, owner):
         raise
     finally:
         while held:
-            os.close(held.pop())
+            held.pop().close()
 
 
-def _opened(path, flags, mode=0o777):
-    try:
-        return os.open(path, flags | getattr(os, "O_BINARY", 0), mode)
-    except PermissionError:
-        if flags & os.O_CREAT or fcntl is not None:
-            raise
-        return None  # Windows opens no folders.
-
-
-def _lock(handle, wait):
+def _lock(handle):
     """Whether the file behind a handle is locked for this process now."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(handle.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
@@ -338,42 +356,51 @@ def _lock(handle, wait):
     return True
 
 
+def _unlock(handle):
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle.number, fcntl.LOCK_UN)
+
+
 def _lock_if_left(path):
     """A handle with the lock of what nobody else holds, or `None`."""
     if fcntl is None:
         return None
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = _Handle(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fcntl.flock(handle.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        owner = os.fstat(handle.number).st_uid
     except OSError:
         return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_still(handle, path) and os.fstat(handle).st_uid == os.getuid():
-            return handle
-    except OSError:
-        pass
-    os.close(handle)
-    return None
+    ours = _is_still(handle, path) and owner == os.getuid()
+    return handle if ours else None
 
 
 def _is_still(handle, path):
     try:
-        return os.path.samestat(os.fstat(handle), os.lstat(path))
+        return os.path.samestat(
+            os.fstat(handle.number), os.lstat(path)
+        )
     except FileNotFoundError:
         return False
 
 
 @contextlib.contextmanager
 def _locked(parent):
-    """Only one process at a time is inside, of those that ask."""
-    handle = None if fcntl is None else os.open(parent, os.O_RDONLY)
+    """Only one process at a time is inside, of those that ask.
+
+    Who waits too long goes in all the same.
+    """
+    handle = None if fcntl is None else _Handle(parent, os.O_RDONLY)
     try:
-        if handle is not None:
-            _lock(handle, wait=True)
+        for _ in range(_PATIENCE if handle else 0):
+            if _lock(handle):
+                break
+            time.sleep(_PAUSE)
         yield
     finally:
         if handle is not None:
-            os.close(handle)
+            handle.close()
 
 
 def _remove(path):
@@ -423,14 +450,14 @@ def _sync(path):
     """Has what a folder holds on the disk itself, where that is possible."""
     if os.name == "nt":
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = _Handle(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(handle.number)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
             raise
     finally:
-        os.close(handle)
+        handle.close()
 
 
 def _sync_all(path):
@@ -486,6 +513,12 @@ def _swap_in_two_steps(new, path):
             except BaseException:
                 _settle(path)
                 raise
+
+
+def _settle_alone(path):
+    if os.path.lexists(aside(path)):
+        with _locked(path.parent):
+            _settle(path)
 
 
 def _settle(path):
