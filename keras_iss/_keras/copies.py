@@ -32,6 +32,7 @@ _GRAPHS = ("_inbound_nodes", "_outbound_nodes")
 _SEQUENCES = (list, tuple, set, frozenset, collections.deque)
 # An `OrderedDict` keeps its order beside what a `dict` keeps.
 _FILLED_LATER = (collections.OrderedDict, dict, list, set, collections.deque)
+_PROXIES = ("_DictWrapper", "_TupleWrapper")
 _MUTABLE = (list, dict, set)
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), type)
 
@@ -72,7 +73,9 @@ class _Copier:
 
     def _unwrapped(self, x):
         if id(x) not in self._wrapped:
-            self._wrapped[id(x)] = self._unwrap(x)
+            # TensorFlow puts what a model holds into such a thing.
+            proxy = type(x).__name__ in _PROXIES
+            self._wrapped[id(x)] = x.__wrapped__ if proxy else self._unwrap(x)
         return self._wrapped[id(x)]
 
     def _children_of_all(self, root):

@@ -378,9 +378,7 @@ def _lock_if_left(path):
 
 def _is_still(handle, path):
     try:
-        return os.path.samestat(
-            os.fstat(handle.number), os.lstat(path)
-        )
+        return os.path.samestat(os.fstat(handle.number), os.lstat(path))
     except FileNotFoundError:
         return False
 

@@ -7,10 +7,12 @@ import numpy as np
 
 from keras_iss.export._data import calls_of, is_float, numpy_dtype
 from keras_iss.export._domain import vocabulary_sizes
-from keras_iss.export._model import Callable, isolated
+from keras_iss.export._model import Callable, isolated, own_message
 
 # Below, at and above the lengths of the chunks of a loop.
 LENGTHS = (5, 1, 8, 35)
+# For models that take none of these.
+LONGER = (200, 1000)
 # Of data that the user gives, at most so many calls are run.
 CALLS = 8
 # Integers that no table was found for: such ones, if the model takes them.
@@ -85,6 +87,8 @@ class Trials:
         """
         failure, worked, finite = None, False, False
         for number, length in enumerate(self._lengths()):
+            if worked and length in LONGER:
+                break
             try:
                 case = self._case(number, length)
             except _NotCallable as error:
@@ -108,7 +112,11 @@ class Trials:
         lengths = self._lengths()
         order = sorted(
             range(len(lengths)),
-            key=lambda i: (lengths[i] == 1, lengths[i] is None),
+            key=lambda i: (
+                lengths[i] in LONGER,
+                lengths[i] == 1,
+                lengths[i] is None,
+            ),
         )
         failure = None
         for number in order:
@@ -122,7 +130,7 @@ class Trials:
         """Sizes of the open axes; `None` for that of the data."""
         open_axes = any(None in x.shape[1:] for x in self._function.inputs)
         if self._data is None:
-            return LENGTHS if open_axes else LENGTHS[:1]
+            return (*LENGTHS, *LONGER) if open_axes else LENGTHS[:1]
         if not open_axes:
             return (None,)
         longest = max(
@@ -242,7 +250,7 @@ class Trials:
         return f"random numbers ({', '.join(parts)})" if parts else self.what
 
     def _not_callable(self, error):
-        message = str(error).strip().split("\n")
+        message = own_message(error).strip().split("\n")
         name = self._function.model.name
         if self._data is not None:
             return VerificationError(
@@ -252,7 +260,7 @@ class Trials:
             )
         return VerificationError(
             f"`{name}` could not be called on random numbers of any length "
-            f"in {LENGTHS}, so that the file cannot be verified: "
+            f"in {(*LENGTHS, *LONGER)}, so that the file cannot be verified: "
             f"{' '.join(message)[:500]} Give data= that the model takes, or "
             "verify=False to write the file unverified. Nothing was written."
         )

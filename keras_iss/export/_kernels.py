@@ -41,6 +41,8 @@ def quantized(content, quantize):
         Bytes of the file.
     """
     model = loaded(content)
+    if not _lstms(model):
+        return quantize(content)
     remove_cell_clip(model)
     biases = [
         [_values(model, graph, operation, place) for place in _BIASES]
@@ -53,6 +55,28 @@ def quantized(content, quantize):
             if bias is not None:
                 _make_room_for_bias(model, graph, operation, gate, bias)
     return bytes(packed(model, len(content)))
+
+
+def check_calibrated(content):
+    """Raises a `ValueError` if a range that was found has no end.
+
+    The converter crashes on it, and takes the process with it.
+
+    Args:
+        content: Bytes of a TFLite file with the ranges of its tensors.
+    """
+    model = loaded(content)
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            known = tensor.quantization
+            for ends in (known.min, known.max) if known else ():
+                if ends is not None and not np.isfinite(ends).all():
+                    name = tensor.name.decode()
+                    raise UnboundedError(name)
+
+
+class UnboundedError(ValueError):
+    """A tensor that is infinite, or no number, for some of the samples."""
 
 
 def _lstms(model):

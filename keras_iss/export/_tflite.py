@@ -115,7 +115,6 @@ def _exported(
     content = _converted(
         function,
         quantize,
-        fused,
         samples and calls_of(samples, batch_size or 1),
         serve,
         stepper,
@@ -200,7 +199,7 @@ def _notes_on_size(function, batch_size, size):
     if not _recurrent_layers(function.model) or size < weights:
         return []
     serve = _serve(function, batch_size, None, False)
-    plain = len(_converted(function, None, False, None, serve, None))
+    plain = len(_converted(function, None, None, serve, None))
     if size < 2 * plain:
         return []
     return [
@@ -296,7 +295,7 @@ def _names(function, stepper):
     return names
 
 
-def _converted(function, quantize, fused, calls, serve, stepper):
+def _converted(function, quantize, calls, serve, stepper):
     module = tf.Module()
     module.kept = function.variables
     signatures = {"serve": serve}
@@ -333,24 +332,42 @@ def _converted(function, quantize, fused, calls, serve, stepper):
             converter.representative_dataset = _dataset(
                 function, calls, stepper
             )
-            if fused:
-                _mend_between(converter)
+            _mend_between(converter, function.model.name)
         # Else an infinite constant becomes the largest number.
         converter.canonicalizing_inf_as_min_max_float = False
         try:
             return converter.convert()
+        except _kernels.UnboundedError:
+            raise
         except Exception as error:
             raise _readable(
                 function.model, signatures.values(), error
             ) from error
 
 
-def _mend_between(converter):
-    # Between the conversion and the calibration is the place to do so; no
-    # option of the converter leads there.
+def _mend_between(converter, model_name):
+    """Has a converter see to what LiteRT asks of full integers."""
+    # Between the conversion and the calibration, and behind the calibration,
+    # are the places to do so; no option of the converter leads there.
     quantize = converter._quantize
+
+    def checked(content, *args, **kwargs):
+        converter._experimental_calibrate_only = True
+        calibrated = quantize(content, *args, **kwargs)
+        converter._experimental_calibrate_only = False
+        try:
+            _kernels.check_calibrated(calibrated)
+        except _kernels.UnboundedError as error:
+            raise _kernels.UnboundedError(
+                f"`{error}` of `{model_name}` is infinite, or no number, for "
+                "some of representative_data, and full integers hold neither. "
+                "Mask with a finite number such as -100, give data on which "
+                'all is finite, or use quantize="int8".'
+            ) from error
+        return quantize(content, *args, **kwargs)
+
     converter._quantize = lambda content, *args, **kwargs: _kernels.quantized(
-        content, lambda content: quantize(content, *args, **kwargs)
+        content, lambda content: checked(content, *args, **kwargs)
     )
 
 
