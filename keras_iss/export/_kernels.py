@@ -44,6 +44,7 @@ def quantized(content, quantize):
     if not _lstms(model):
         return quantize(content)
     remove_cell_clip(model)
+    separate_states(model)
     biases = [
         [_values(model, graph, operation, place) for place in _BIASES]
         for graph, operation in _lstms(model)
@@ -136,6 +137,51 @@ def remove_cell_clip(model):
     """
     for _, operation in _lstms(model):
         operation.builtinOptions.cellClip = 0.0
+
+
+def separate_states(model):
+    """Gives fused LSTM operations states that nothing else reads.
+
+    The converter takes the zeros that they begin with, which the operations
+    then write to, and other zeros of that shape for one tensor.
+
+    Args:
+        model: The `schema.ModelT` of a file.
+    """
+    for graph, operation in _lstms(model):
+        for place in (_OUTPUT_STATE, _CELL_STATE):
+            number = operation.inputs[place]
+            readers = sum(
+                int(np.sum(np.asarray(other.inputs) == number))
+                for other in graph.operators
+            )
+            if readers < 2:
+                continue
+            zeros = graph.tensors[number]
+            graph.tensors.append(copy.copy(zeros))
+            operation.inputs = np.array(operation.inputs)
+            operation.inputs[place] = len(graph.tensors) - 1
+            _make_zeros(model, zeros)
+
+
+def _make_zeros(model, tensor):
+    """Makes a constant of what was a variable, unless it is one already."""
+    if not tensor.isVariable:
+        return
+    kind = {
+        schema.TensorType.FLOAT32: np.float32,
+        schema.TensorType.INT8: np.int8,
+        schema.TensorType.INT16: np.int16,
+    }[tensor.type]
+    known = tensor.quantization
+    zero = 0
+    if known is not None and known.zeroPoint is not None:
+        (zero,) = known.zeroPoint
+    buffer = schema.BufferT()
+    values = np.full([int(size) for size in tensor.shape], zero, kind)
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    tensor.isVariable, tensor.buffer = False, len(model.buffers) - 1
 
 
 def mend_scales(model):

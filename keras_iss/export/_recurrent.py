@@ -418,7 +418,7 @@ def lite_loop(x, step, states, mask, every_step, zero_masked):
         return _one_step(
             x, step, states, mask, every_step, zero_masked, previous
         )
-    x_steps, steps = x.shape[0], tf.shape(x)[0]
+    steps, size = tf.shape(x)[0], _sizes(x, 1)[0]
     batch = _batch(x)
     chunk = _chunk(x.shape[0], x.shape[1]) if every_step else None
     masked_step = _masked(step, zero_masked)
@@ -453,12 +453,12 @@ def lite_loop(x, step, states, mask, every_step, zero_masked):
             shape_invariants=(
                 tf.TensorShape([]),
                 *shapes,
-                [tf.TensorShape([None, x.shape[1], *rest])] * len(outputs),
+                [all.shape for all in outputs],
             ),
         )
 
     if chunk is None:
-        outputs = [tf.zeros([steps, batch, *rest], dtype)] if every_step else []
+        outputs = [tf.zeros([size, batch, *rest], dtype)] if every_step else []
         _, previous, states, outputs = run(
             x, mask, 0, steps, previous, states, outputs
         )
@@ -471,7 +471,7 @@ def lite_loop(x, step, states, mask, every_step, zero_masked):
             mask = tf.pad(mask, padding + [[0, 0]])
         # Of a shape that LiteRT knows before it runs: else it would take all
         # that follows as of unknown shape, and run it by slower means.
-        outputs = tf.zeros([tf.shape(x)[0], batch, *rest], dtype)
+        outputs = tf.zeros([_sizes(x, 1)[0], batch, *rest], dtype)
         empty = tf.zeros([chunk, batch, *rest], dtype)
 
         def body(start, previous, states, outputs):
@@ -498,11 +498,11 @@ def lite_loop(x, step, states, mask, every_step, zero_masked):
             shape_invariants=(
                 tf.TensorShape([]),
                 *shapes,
-                tf.TensorShape([None, x.shape[1], *rest]),
+                outputs.shape,
             ),
         )
         # Unlike `_rows`, this keeps the known sizes in the converter's eyes.
-        outputs = outputs[: steps if x_steps is None else x_steps]
+        outputs = outputs[:size]
     last = previous[0] if previous else tf.gather(outputs, steps - 1)
     return last, outputs, states
 

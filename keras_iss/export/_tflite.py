@@ -154,6 +154,7 @@ def _finished(content, name, quantize, metadata, names, zeros):
     size = len(content)
     model = _flatbuffer.loaded(content)
     _kernels.remove_cell_clip(model)
+    _kernels.separate_states(model)
     left = _weights.quantize(model) if quantize == "int8" else {}
     if quantize == "int8_full":
         _kernels.mend_scales(model)
@@ -417,7 +418,9 @@ def _readable(model, functions, error):
     operations = sorted(set(re.findall(r"\btf\.(\w+)\s*\(", text)))
     if not operations:
         return ValueError(
-            f"`{model.name}` could not be converted: {text[:2000]}"
+            f"`{model.name}` could not be converted: {_reason(text)} Other "
+            "values of quantize and recurrent_op may do; else replace the "
+            "layer. Nothing was written."
         )
     layers = _layers_with(model, functions, operations)
     place = ", ".join(f"`{name}`" for name in layers)
@@ -428,6 +431,19 @@ def _readable(model, functions, error):
         "operations. Replace the layer or its activation. Nothing was "
         "written."
     )
+
+
+def _reason(text):
+    """What a text of the converter says, without its places in the graph."""
+    for line in text.split("\n"):
+        if "error:" in line:
+            # The places have parentheses in them, and end with one and a colon.
+            line = line.split("error:")[-1].rsplit("): ", 1)[-1].strip()
+            if line:
+                return f"{line[:500].rstrip('.')}."
+    if text.strip():
+        return f"{text.strip()[:500]}"
+    return "TensorFlow's quantizer failed; it printed why."
 
 
 def _layers_with(model, functions, operations):
