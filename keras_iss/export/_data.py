@@ -80,23 +80,24 @@ def checked(inputs, model_name, data, batch, argument, finite):
 
 
 def _by_name(inputs, data, argument):
-    arrays, known = [], set()
-    for x in inputs:
-        found = [name for name in (x.given, x.name, x.key) if name in data]
-        if not found:
-            raise ValueError(
-                f"`{argument}` has no `{x.given}`. It has {list(data)}; the "
-                f"inputs are {[x.given for x in inputs]}."
-            )
-        arrays.append(data[found[0]])
-        known.add(found[0])
-    unknown = [name for name in data if name not in known]
+    given = [x.given for x in inputs]
+    # All by the names of one place: those of two may be mixed up.
+    for names in (given, [x.name for x in inputs], [x.key for x in inputs]):
+        if set(names) <= set(data):
+            break
+    else:
+        missing = [name for name in given if name not in data]
+        raise ValueError(
+            f"`{argument}` has no `{missing[0]}`. It has {list(data)}; the "
+            f"inputs are {given}."
+        )
+    unknown = [name for name in data if name not in names]
     if unknown:
         raise ValueError(
             f"`{argument}` has {unknown}, which no input is named; the "
-            f"inputs are {[x.given for x in inputs]}."
+            f"inputs are {given}."
         )
-    return arrays
+    return [data[name] for name in names]
 
 
 def _array(x, value, argument):

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras.src.models.functional import Functional
 
 from keras_iss._keras.copies import copy_sharing_variables
+from keras_iss._keras.scopes import set_scope_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +50,25 @@ def isolated(model, own=()):
         own: Variables of the model of which the copy has its own, too, with
             the values of now.
     """
+    # TensorFlow saves no variable whose name it does not take.
+    unnameable = [x for x in model.variables if scope_name(x.path) != x.path]
     replaced = {
         id(variable): _variable_like(variable, np.array(variable))
-        for variable in own
+        for variable in [*own, *unnameable]
     }
     for state in states_of(model):
         replaced[id(state)] = _variable_like(state, np.zeros(state.shape))
-    return copy_sharing_variables(model, replaced, _python_function)
+    copied = copy_sharing_variables(model, replaced, _python_function)
+    for layer in copied._flatten_layers():
+        if scope_name(layer.name) != layer.name:
+            set_scope_name(layer, scope_name(layer.name))
+    return copied
+
+
+def scope_name(name):
+    """The name of a layer's operations, where TensorFlow sets limits."""
+    name = re.sub(r"[^A-Za-z0-9_.\\/>-]", "_", name)
+    return name if re.match(r"[A-Za-z0-9.]", name) else f"layer{name}"
 
 
 def _variable_like(variable, value):
@@ -63,7 +76,6 @@ def _variable_like(variable, value):
         value,
         dtype=variable.dtype,
         trainable=False,
-        name=variable.name,
         autocast=False,
     )
 

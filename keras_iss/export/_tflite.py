@@ -25,6 +25,7 @@ from keras_iss.export._model import (
     compute_in_float32,
     isolated,
     reset_function,
+    scope_name,
 )
 from keras_iss.export._recurrent import lite_loop, lower, unrolled_loop
 from keras_iss.export._report import Export
@@ -447,7 +448,10 @@ def _reason(text):
 
 
 def _layers_with(model, functions, operations):
-    names = [layer.name for layer in model._flatten_layers(include_self=False)]
+    names = {
+        scope_name(layer.name): layer.name
+        for layer in model._flatten_layers(include_self=False)
+    }
     found = {}
     for function in functions:
         graph = function.graph.as_graph_def()
@@ -460,7 +464,7 @@ def _layers_with(model, functions, operations):
             # Keras makes the scope of a further call anew with a number.
             scopes = [re.sub(r"_\d+$", "", x) for x in node.name.split("/")]
             scopes += node.name.split("/")
-            found |= {x: None for x in names if x in scopes}
+            found |= {names[x]: None for x in names if x in scopes}
     return list(found)
 
 
