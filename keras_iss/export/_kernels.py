@@ -203,11 +203,14 @@ def mend_scales(model):
             and inputs[_PROJECTION_WEIGHTS] >= 0
         )
         if operation.intermediates is not None and not projected:
-            # Without a projection, one tensor: what the kernel computes with
-            # the scale of the one, it writes to the other. The converter
-            # widens the range of but one of them to take in zero.
-            hidden = tensors[operation.intermediates[_HIDDEN]]
-            hidden.quantization = tensors[inputs[_OUTPUT_STATE]].quantization
+            # Without a projection, all three are one: the kernel computes
+            # numbers of the scale of the hidden state, keeps them as the
+            # output state and copies them to the output. The converter widens
+            # the range of some of them to take in zero, and gives the output
+            # the scale that what follows asks for.
+            scale = tensors[operation.outputs[0]].quantization
+            tensors[inputs[_OUTPUT_STATE]].quantization = scale
+            tensors[operation.intermediates[_HIDDEN]].quantization = scale
 
 
 def without_range(model):

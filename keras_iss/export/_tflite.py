@@ -137,7 +137,7 @@ def _exported(
     )
     notes = _notes_on_float(name, left, len(content))
     if quantize == "int8_full" and not fused:
-        notes += _notes_on_size(function, batch_size, len(content))
+        notes += _notes_on_size(function, batch_size, len(content), metadata)
     operators = _flatbuffer.operators(content)
     size, errors = len(content), {}
     with _files.written(path, content) as file:
@@ -195,18 +195,20 @@ def _check_ranges(name, model, zeros):
         )
 
 
-def _notes_on_size(function, batch_size, size):
+def _notes_on_size(function, batch_size, size, metadata):
     """What to say if the time steps make a file several times larger."""
     weights = sum(x.shape.num_elements() * 4 for x in function.variables)
     if not _recurrent_layers(function.model) or size < weights:
         return []
     serve = _serve(function, batch_size, None, False)
-    plain = len(_converted(function, None, None, serve, None))
+    plain = _converted(function, None, None, serve, None)
+    name = function.model.name
+    plain = len(_finished(plain, name, None, metadata, {}, ())[0])
     if size < 2 * plain:
         return []
     return [
         f'quantize="int8_full" writes {size:,} bytes for '
-        f"`{function.model.name}`, and quantize=None {plain:,}: LiteRT has no "
+        f"`{name}`, and quantize=None {plain:,}: LiteRT has no "
         "loop in full integers, so that every time step has operations of its "
         'own. recurrent_op="fused" has one operation for an LSTM layer; '
         'quantize="int8" has a loop; fewer time steps make a smaller file.'

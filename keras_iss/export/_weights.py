@@ -181,7 +181,12 @@ def _left(model):
     for graph, operation, code in operations(model):
         for number in operation.inputs:
             tensor = graph.tensors[number] if number >= 0 else None
-            if tensor is None or not _is_weight(model, tensor):
+            if (
+                tensor is None
+                or not _is_weight(model, tensor)
+                # What a loop begins with, and the like.
+                or not constant(model, tensor).any()
+            ):
                 continue
             sizes = [int(size) for size in tensor.shape]
             if sum(size > 1 for size in sizes) > 1:
