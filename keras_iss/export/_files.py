@@ -31,6 +31,7 @@ PREFIX = ".keras-iss-"
 ASIDE = ".keras-iss-old"
 _NAME_MAX = 255
 _TRIES = 100
+_OVERTAKEN = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)
 # A folder is locked for a moment, while a swap in two steps is done.
 _PATIENCE, _PAUSE = 3000, 0.01
 
@@ -440,8 +441,10 @@ def _take_over_all(old, new):
     """Gives a new folder the owners and modes of an old one."""
     for path in [new, *new.rglob("*")]:
         same = old / path.relative_to(new)
-        if same.exists() and same.is_dir() == path.is_dir():
-            _take_over(os.stat(same), path)
+        # Another process may take it away at any time.
+        with contextlib.suppress(FileNotFoundError):
+            if same.is_dir() == path.is_dir():
+                _take_over(os.stat(same), path)
 
 
 def _sync(path):
@@ -468,22 +471,18 @@ def _swap(new, path):
     """Puts a folder where another is, which is at `new` afterwards."""
     mode = _stat(new).st_mode
     for _ in range(_TRIES):
-        if not os.path.lexists(path):
-            try:
-                os.rename(new, path)
-                return
-            except OSError as error:
-                # Another process was faster.
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-                continue
         try:
-            _make_movable(path)
-            _make_movable(new)
-            if not _exchange.exchange(new, path):
-                _swap_in_two_steps(new, path)
-        except FileNotFoundError:
-            if not os.path.lexists(new):
+            if os.path.lexists(path):
+                # A folder that nobody may write to cannot be moved.
+                _make_movable(path)
+                _make_movable(new)
+                if not _exchange.exchange(new, path):
+                    _swap_in_two_steps(new, path)
+            else:
+                os.rename(new, path)
+        except OSError as error:
+            # Another process may have been faster.
+            if error.errno not in _OVERTAKEN or not os.path.lexists(new):
                 raise
             continue
         if not mode & 0o200:

@@ -133,12 +133,16 @@ def _check_function(layer):
     function = layer.function
     if not isinstance(function, types.FunctionType):
         return
-    if function.__name__ != "<lambda>":
-        if function.__module__ == "__main__":
+    name = function.__name__
+    if name != "<lambda>":
+        if (
+            function.__module__ == "__main__"
+            or keras.saving.get_registered_name(function) == name
+        ):
             raise ValueError(
-                f"`{layer.name}` calls `{function.__name__}`, which is "
-                "defined in the script itself: the TensorFlow process that "
-                "exports cannot import it. Move the function to a module."
+                f"`{layer.name}` calls `{name}`, which the TensorFlow process "
+                "that exports does not find. Move the function to a module, "
+                "and put @keras.saving.register_keras_serializable() above it."
             )
         return
     names = sorted(_global_names(function.__code__))
@@ -146,7 +150,8 @@ def _check_function(layer):
         raise ValueError(
             f"The lambda of `{layer.name}` reads {', '.join(names)} of its "
             "module, and only its code goes to the TensorFlow process that "
-            "exports. Make it a function in a module, or a layer of your own."
+            "exports. Make it a registered function in a module, or a layer of "
+            "your own."
         )
 
 

@@ -46,7 +46,9 @@ def _plain(error):
 
 
 def _text(error):
-    return f"{type(error).__name__}: {str(error).strip()[:1500]}"
+    # Keras puts all that is around it before what went wrong.
+    text = str(error).rsplit("Exception encountered:", 1)[-1].strip()
+    return f"{type(error).__name__}: {text[:1500]}"
 
 
 if __name__ == "__main__":

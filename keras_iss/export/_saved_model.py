@@ -1,5 +1,6 @@
 """A Keras model as a SavedModel whose recurrent layers run fast."""
 
+import contextlib
 import os
 import shutil
 
@@ -80,17 +81,21 @@ def _check_replaceable(path):
 
 def _carry_over(old, new):
     """Copies what lies beside a SavedModel in its folder, such as notes."""
-    if not old.is_dir():
+    try:
+        parts = list(old.iterdir())
+    except FileNotFoundError:
         return
-    for part in old.iterdir():
+    for part in parts:
         if part.name in _PARTS or (new / part.name).exists():
             continue
-        if part.is_dir() and not part.is_symlink():
-            shutil.copytree(
-                part, new / part.name, symlinks=True, copy_function=_linked
-            )
-        else:
-            _linked(part, new / part.name)
+        # Another process may take it away, and has carried it over itself.
+        with contextlib.suppress(FileNotFoundError, shutil.Error):
+            if part.is_dir() and not part.is_symlink():
+                shutil.copytree(
+                    part, new / part.name, symlinks=True, copy_function=_linked
+                )
+            else:
+                _linked(part, new / part.name)
 
 
 def _linked(source, target):
