@@ -240,7 +240,7 @@ def test_two_processes_on_one_path_leave_one_whole(kind, tmp_path, quick):
         if pid == 0:
             code = 1
             try:
-                for _ in range(30):
+                for _ in range(100):
                     place.put(text)
                 code = 0
             finally:

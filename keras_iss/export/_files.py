@@ -308,11 +308,12 @@ class _Temporary:
             if fcntl is None:
                 # Nothing to hold: what is open cannot be moved on Windows.
                 return
-            handle = _Handle(self.path, os.O_RDONLY)
-            self._held.append(handle)
-            if _lock(handle) and _is_still(handle, self.path):
-                return
-            # Another process took it for left, before it had its lock.
+            # Another process may take it for left, before it has its lock.
+            with contextlib.suppress(FileNotFoundError):
+                handle = _Handle(self.path, os.O_RDONLY)
+                self._held.append(handle)
+                if _lock(handle) and _is_still(handle, self.path):
+                    return
             self.discard()
         raise OSError(f"No lock is to be had beside {real}.")
 
