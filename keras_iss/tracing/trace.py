@@ -22,15 +22,37 @@ class Maker:
     labels: np.ndarray
 
 
+class Names:
+    """Names that are given once."""
+
+    def __init__(self):
+        self._taken = set()
+        self._counts = {}
+
+    def of(self, names):
+        """The first of some names that is free, numbered if none is."""
+        name = next((x for x in names if x not in self._taken), None)
+        while name is None:
+            count = self._counts.get(names[0], 1) + 1
+            self._counts[names[0]] = count
+            if (numbered := f"{names[0]}_{count}") not in self._taken:
+                name = numbered
+        self._taken.add(name)
+        return name
+
+
 @dataclasses.dataclass(eq=False)
 class Use:
-    """What the units of one axis of one variable are, and who reads it."""
+    """What the units of one axis of one variable are, and who reads it.
+
+    The names of the layers that do are the keys of `layers`.
+    """
 
     variable: keras.Variable
     axis: int
     labels: np.ndarray
     role: str
-    layers: list
+    layers: dict
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,6 +103,7 @@ class Trace:
         self.equal_sizes = []
         self.sizes = {}
         self._units = {}
+        self._maker_names = Names()
         self._graphs = {}
         self._called = set()
         self._entered = {}
@@ -288,7 +311,7 @@ class Trace:
         """Says which units divide an axis of a variable."""
         known = self.uses.get((id(variable), axis))
         if known is None:
-            layers = [] if layer is None else [layer]
+            layers = {} if layer is None else {layer: None}
             self.uses[id(variable), axis] = Use(
                 variable, axis, labels, role, layers
             )
@@ -298,8 +321,8 @@ class Trace:
             known.labels = labels
         if role == "weight":
             known.role = role
-        if layer is not None and layer not in known.layers:
-            known.layers.append(layer)
+        if layer is not None:
+            known.layers[layer] = None
 
     def units(self, call, size, kind, key):
         """The labels of the units that a layer makes, the same every time."""
@@ -308,11 +331,7 @@ class Trace:
             labels = self.labels.new(size)
             self._units[memo] = labels
             if kind in self.include:
-                names = [maker.name for maker in self.makers]
-                name, count = call.name, 1
-                while name in names:
-                    count += 1
-                    name = f"{call.name}_{count}"
+                name = self._maker_names.of([call.name])
                 self.makers.append(Maker(name, labels))
             else:
                 wanted = (*self.include, kind)
