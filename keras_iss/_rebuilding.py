@@ -5,20 +5,50 @@ where the tracing rules said that an entry is the size of an axis.
 """
 
 import collections
+import dataclasses
+import functools
 import tempfile
 import warnings
 
 import keras
 import numpy as np
-from keras.src.backend import set_keras_mask
-from keras.src.models.functional import functional_like_constructor
-from keras.src.saving.serialization_lib import SafeModeScope
 
+from keras_iss._attributes import carry_attributes
+from keras_iss._duplicates import UncopyableError, duplicate
+from keras_iss._keras.configs import trusted_configs
+from keras_iss._keras.graphs import graph_behind, nodes_in_order, producer
+from keras_iss._keras.layers import (
+    attributes,
+    inner_layers,
+    own_variables,
+    replace_layer,
+)
+from keras_iss._keras.masks import attach_mask, attached_mask, detach_masks
+from keras_iss._models import keeps_class, model_like, sequential_like
+from keras_iss._objects import remade
 from keras_iss._optimizer_state import carry_exclusions, like, slots
 from keras_iss._scopes import distribution_scope, known_objects
 from keras_iss.regularizers import STRENGTH
 from keras_iss.structures import quoted
-from keras_iss.tracing.graph import found_mask
+from keras_iss.tracing.graph import UntraceableError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """A smaller model, and how it hangs together with the old one.
+
+    Attributes:
+        model: The new `keras.Model`.
+        variables: Dict from the `id` of an old variable to the new one.
+        tensors: Dict from the `id` of a symbolic tensor of the old graphs to
+            the new one.
+        operations: Dict from the `id` of an old operation to the new one.
+    """
+
+    model: keras.Model
+    variables: dict
+    tensors: dict
+    operations: dict
 
 
 def rebuild(found, alive, zero):
@@ -30,19 +60,25 @@ def rebuild(found, alive, zero):
         zero: Boolean array: which of them are to be zero.
 
     Returns:
-        Pair of a new model, with the weights that stay, compiled like the old
-        one, and a dict from the `id` of an old variable to the new one.
+        `Rebuilt`: a new model, with the weights that stay, compiled like the
+        old one.
     """
     old = found.trace.root
     # What is read here was made here: a `Lambda` need not be trusted anew.
-    trusted = SafeModeScope(safe_mode=False)
-    with distribution_scope(old), known_objects(old), trusted:
+    with distribution_scope(old), known_objects(old), trusted_configs():
         builder = _Builder(found, alive, zero)
-        new = builder.model(old)
+        try:
+            new = builder.model(old)
+        except UntraceableError as error:
+            raise ValueError(
+                f"`{old.name}` ({type(old).__name__}) cannot be made smaller: "
+                f"it {error}."
+            ) from error
         builder.carry_weights()
+        builder.attach_masks()
         _warn_of_losses(old, new, builder.variables)
         _compile(old, new, builder.variables, builder.cut)
-    return new, builder.variables
+    return Rebuilt(new, builder.variables, builder.tensors, builder.operations)
 
 
 class _Builder:
@@ -50,6 +86,7 @@ class _Builder:
 
     Attributes:
         variables: Dict from the `id` of an old variable to the new one.
+        tensors: Dict from the `id` of an old symbolic tensor to the new one.
     """
 
     def __init__(self, found, alive, zero):
@@ -59,7 +96,9 @@ class _Builder:
         self._zero = zero
         self._made = {}
         self._pairs = []
+        self._replays = []
         self.variables = {}
+        self.tensors = {}
         self._settings = collections.defaultdict(list)
         for setting in self._trace.settings:
             self._settings[id(setting.operation)].append(setting)
@@ -111,6 +150,11 @@ class _Builder:
 
     # Operations.
 
+    @property
+    def operations(self):
+        """Dict from the `id` of an old operation to the new one."""
+        return {key: new for key, (new, _) in self._made.items()}
+
     def operation(self, old):
         """The new object for a layer, a model or an operation."""
         if id(old) not in self._made:
@@ -124,102 +168,215 @@ class _Builder:
         ):
             return self.model(old)
         if isinstance(old, keras.layers.Layer):
-            new = self._layer(old)
-            self._pairs.append((old, new))
-            return new
-        return _operation_like(old, self._config(old))
+            return self._layer(old)
+        return self._stateless(old)
 
-    def _config(self, old):
-        """The config of an operation, edited."""
+    def _stateless(self, old):
+        """A new operation from its config, or a copy of one."""
+        if getattr(old, "variables", None) or self._settings[id(old)]:
+            return remade(old, functools.partial(self._edited, old))
         try:
-            config = _unbuilt(old.get_config())
-        except NotImplementedError:
-            if self._settings[id(old)] or getattr(old, "variables", None):
-                raise
-            return None
+            return remade(old)
+        except Exception:
+            new = object.__new__(type(old))
+            vars(new).update(vars(old))
+            vars(new).update(_inbound_nodes=[], _outbound_nodes=[])
+            return new
+
+    def _edited(self, old, config, stand_ins):
+        """The config of an operation, with its sizes and what it holds."""
+        config = _unbuilt(config)
         for setting in self._settings[id(old)]:
             value = setting.value
             if setting.labels is not None:
-                value = int(self._stays(setting.labels).sum())
+                stays = self._stays(setting.labels)
+                if stays.all():
+                    continue
+                value = int(stays.sum())
             config = _with(config, setting.path, value)
         for path, child in self._children[id(old)].items():
-            # Only a draft: what holds it makes its own from the config.
-            drafts = _Builder(self._found, self._alive, self._zero)
-            draft = drafts.operation(child)
-            entry = keras.saving.serialize_keras_object(draft)
+            if isinstance(old, keras.layers.Bidirectional):
+                # Only a draft: it makes its own from the config.
+                drafts = _Builder(self._found, self._alive, self._zero)
+                entry = _unbuilt(stand_ins.serialized(drafts.operation(child)))
+            else:
+                entry = stand_ins.entry(self.operation(child))
             config = _with(config, path, entry)
         return config
 
     def _layer(self, old):
         try:
-            new = _operation_like(old, self._config(old))
+            new = remade(old, functools.partial(self._edited, old))
         except Exception as error:
-            raise ValueError(
-                f"`{old.name}` ({type(old).__name__}) cannot be made anew "
-                f"from its config: {error}. Its class needs a `get_config` "
-                "that its constructor takes back."
-            ) from error
+            return self._duplicate(old, error)
         if hasattr(old, "use_cudnn"):
             # Keras does not keep it in the config.
             new.use_cudnn = old.use_cudnn
         if any(id(variable) in self._kept for variable in old.variables):
             _drop_initializers_of_one_shape(new)
         self._share(old, new)
+        carry_attributes(old, new, self._is_resized, self._fresh)
+        self._pairs.append((old, new))
+        return new
+
+    def _duplicate(self, old, error):
+        """A copy of a layer that cannot be made from its config.
+
+        Args:
+            old: The layer, of which nothing may change its size.
+            error: What making it from its config raised.
+        """
+        message = (
+            f"`{old.name}` ({type(old).__name__}) cannot be made anew from "
+            f"its config: {error}. Its class needs a `get_config` that its "
+            "constructor takes back."
+        )
+        if self._is_resized(old):
+            raise ValueError(message) from error
+
+        def copied(inner):
+            new = self.operation(inner)
+            _build_like(inner, new)
+            return new
+
+        try:
+            new, variables = duplicate(old, copied)
+        except UncopyableError as reason:
+            raise ValueError(
+                f"{message} Nor can it be copied as it is: {reason}."
+            ) from error
+        self.variables.update(variables)
+        return new
+
+    def _is_resized(self, layer):
+        """Whether something of a layer, or of what it reads, gets smaller."""
+        labels = [one.labels for one in self._settings[id(layer)]]
+        labels += self._trace.touched.get(id(layer), [])
+        return any(
+            not self._stays(one).all() for one in labels if one is not None
+        ) or any(id(variable) in self._kept for variable in layer.variables)
+
+    def _fresh(self, layer):
+        """A layer as its constructor and `build` leave it, or `None`."""
+        try:
+            if isinstance(layer, keras.Function):
+                graph = self._trace.graph(layer)
+                return model_like(layer, graph.inputs, graph.outputs)
+            new = remade(layer)
+            _build_like(layer, new)
+        except Exception:
+            return None
         return new
 
     def _share(self, old, new):
         """Lets a layer hold what others hold too, or call by itself."""
         for name, inner in _held(old).items():
+            if name not in attributes(new):
+                continue
             if id(inner) in self._made:
-                new._tracker.untrack(getattr(new, name))
-                setattr(new, name, self._made[id(inner)][0])
-            elif hasattr(new, name):
-                self._made[id(inner)] = (getattr(new, name), inner)
+                replace_layer(new, name, self._made[id(inner)][0])
+            else:
+                self._made[id(inner)] = (attributes(new)[name], inner)
 
     # Models.
 
     def model(self, old):
         """The new model for a model whose graph is known."""
+        graph = self._trace.graph(old)
         if type(old).call is keras.Sequential.call and not any(
             self._is_expanded(layer) for layer in old.layers
         ):
-            return self._sequential(old)
-        graph = self._trace.graph(old)
+            return self._sequential(old, graph)
         inputs = keras.tree.map_structure(
-            lambda x: self._input(x._keras_history.operation), graph.inputs
+            lambda x: self._input(producer(x)), graph.inputs
         )
-        outputs = graph.run(keras.tree.flatten(inputs), self._call)
+        flat = keras.tree.flatten(inputs)
+        self._remember(keras.tree.flatten(graph.inputs), flat)
+        outputs = graph.run(flat, self._call)
+        self._replays.append(graph)
         if not isinstance(old, keras.Model):
             return keras.Function(inputs, outputs, name=old.name)
-        new = _model_like(old, inputs, outputs)
-        if type(new) is type(old):
-            self._assign(old, _own_variables(old), _own_variables(new))
+        new = model_like(old, inputs, outputs)
+        if graph.fixed_length:
+            shapes = [x.shape for x in flat]
+            warnings.warn(
+                f"The `call` of `{old.name}` ({type(old).__name__}) looks at "
+                "the lengths of its inputs in Python: the smaller model takes "
+                f"inputs of the shapes {quoted(shapes)} only.",
+                stacklevel=5,
+            )
+        self._carry_own(old, new)
         return new
 
-    def _sequential(self, old):
+    def _carry_own(self, old, new):
+        """What a model holds beside its graph."""
+        carry_attributes(old, new, self._is_resized, self._fresh)
+        if type(new) is not type(old):
+            return
+        self._assign(old, own_variables(old), own_variables(new))
+        for name, inner in _held(old).items():
+            made = self._made.get(id(inner), (None,))[0]
+            known = attributes(new).get(name)
+            if made is not None and known is not made:
+                setattr(new, name, made)
+            elif made is None and known is not None:
+                _build_like(inner, known)
+                self._made[id(inner)] = (known, inner)
+                self._pairs.append((inner, known))
+
+    def _sequential(self, old, graph):
         layers = [
             self._input(layer)
             if isinstance(layer, keras.layers.InputLayer)
             else self.operation(layer)
             for layer in old._layers
         ]
-        cls = type(old)
-        if cls.__init__ is not keras.Sequential.__init__:
-            cls = keras.Sequential
-        new = cls(layers, name=old.name, trainable=old.trainable)
-        new.dtype_policy = old.dtype_policy
+        new = sequential_like(old, layers)
+        self._carry_own(old, new)
+        behind = graph_behind(new)
+        if behind is not None:
+            self._remember(
+                keras.tree.flatten(graph.inputs), behind.inputs
+            )
+            for node, (*_, outputs) in zip(graph.nodes, nodes_in_order(behind)):
+                self._remember(node.outputs, outputs)
         return new
 
     def _input(self, layer):
-        return type(layer).from_config(self._config(layer)).output
+        return self._stateless(layer).output
 
     def _call(self, node, args, kwargs):
+        """Calls a new operation as the old one was called.
+
+        The masks that Keras found then are given by hand, and no others are
+        to be found: which ones are depends on the order of the calls, since
+        attention takes them off what it reads.
+        """
         args, kwargs = keras.tree.map_structure(
             self._new_variable, (args, kwargs)
         )
         if self._is_expanded(node.operation):
-            return self._call_expanded(node.operation, *args, **kwargs)
-        return self.operation(node.operation)(*args, **kwargs)
+            outputs = self._call_expanded(node.operation, *args, **kwargs)
+        else:
+            outputs = self.operation(node.operation)(*args, **kwargs)
+        detach_masks(outputs)
+        self._remember(node.outputs, keras.tree.flatten(outputs))
+        return outputs
+
+    def _remember(self, old, new):
+        self.tensors.update(zip(map(id, old), new))
+
+    def attach_masks(self):
+        """Gives symbolic tensors the masks that the old ones have.
+
+        For who builds on them: calls that are there have theirs.
+        """
+        for graph in self._replays:
+            for node in graph.nodes:
+                for old in node.outputs:
+                    mask = attached_mask(old)
+                    if id(mask) in self.tensors:
+                        attach_mask(self.tensors[id(old)], self.tensors[id(mask)])
 
     def _new_variable(self, argument):
         if not isinstance(argument, keras.Variable):
@@ -263,18 +420,10 @@ class _Builder:
         one, and puts it on what it returns.
         """
         tensors = [sequences, *(initial_state or ())]
-        if mask is None and old.return_sequences:
-            mask = found_mask(sequences)
         if mask is not None:
             tensors.append(mask)
         block = self._block(old, tensors, mask is not None, training)
-        outputs = block(tensors if len(tensors) > 1 else sequences)
-        if mask is None or not old.return_sequences:
-            return outputs
-        outputs = keras.tree.flatten(outputs)
-        for x in outputs[: 1 if old.merge_mode else 2]:
-            set_keras_mask(x, mask)
-        return outputs
+        return block(tensors if len(tensors) > 1 else sequences)
 
     def _block(self, old, tensors, masked, training):
         inputs = [
@@ -325,6 +474,8 @@ class _Builder:
         """Gives the new layers the weights of the old ones that stay."""
         for old, new in self._pairs:
             self._carry(old, new)
+            # Once more: `build` may have set something, too.
+            carry_attributes(old, new, self._is_resized, self._fresh)
         self._pairs.clear()
 
     def _carry(self, old, new):
@@ -369,6 +520,8 @@ class _Builder:
         ):
             # A quantized layer makes them in another order.
             new_variables = [by_name[v.name] for v in old_variables]
+        else:
+            new_variables = _by_path(old_variables, new_variables)
         for old, new in zip(old_variables, new_variables):
             known = self.variables.get(id(old))
             if known is not None:
@@ -389,21 +542,38 @@ class _Builder:
                 )
             new.assign(value)
             new.trainable = old.trainable
+            new.constraint = old.constraint
             self.variables[id(old)] = new
 
 
-def _own_variables(model):
-    """The variables of a model that belong to none of its layers."""
-    return [*model._trainable_variables, *model._non_trainable_variables]
+def _by_path(old_variables, new_variables):
+    """The new variables in the order of the old ones, where paths tell it."""
+    by_path = {v.path: v for v in new_variables}
+    paths = [v.path for v in old_variables]
+    if len(by_path) == len(paths) and by_path.keys() == set(paths):
+        return [by_path[path] for path in paths]
+    return new_variables
+
+
+def _build_like(old, new):
+    """Builds what is not built of a layer, for the shapes of another."""
+    count = 0
+    while count < len(layers := inner_layers(new)):
+        for one, other in zip(inner_layers(old)[count:], layers[count:]):
+            count += 1
+            if one.built and not other.built:
+                other.build_from_config(one.get_build_config() or {})
+                # Which may have made layers inside.
+                break
+        else:
+            return
 
 
 def _held(layer):
     """Dict from the name of an attribute to the layer that it is."""
-    # PyTorch modules keep what they hold apart.
-    held = {**vars(layer), **vars(layer).get("_modules", {})}
     return {
         name: value
-        for name, value in held.items()
+        for name, value in attributes(layer).items()
         if isinstance(value, keras.layers.Layer)
     }
 
@@ -474,22 +644,6 @@ def _with(config, path, value):
     return value
 
 
-def _operation_like(old, config):
-    """A new operation from a config, or a copy of one without any state."""
-    stateless = not getattr(old, "variables", None)
-    if config is not None:
-        try:
-            return type(old).from_config(config)
-        except Exception:
-            # A `Lambda`, say, is only made anew from a trusted file.
-            if not stateless:
-                raise
-    new = object.__new__(type(old))
-    vars(new).update(vars(old))
-    vars(new).update(_inbound_nodes=[], _outbound_nodes=[])
-    return new
-
-
 def _no_mask(inputs, previous_mask=None):
     return None
 
@@ -504,24 +658,6 @@ def _with_mask(x, mask, name):
     model = keras.Model(inputs, outputs, name=name)
     model.supports_masking = True
     return model(x, mask=mask)
-
-
-def keeps_class(model):
-    """Whether a smaller model is of the same class, with its methods."""
-    return isinstance(model, keras.Function) and functional_like_constructor(
-        type(model)
-    )
-
-
-def _model_like(old, inputs, outputs):
-    """A model of the same class if it is made of inputs and outputs."""
-    if keeps_class(old):
-        new = type(old)(inputs, outputs, name=old.name)
-    else:
-        new = keras.Model(inputs, outputs, name=old.name)
-    new._trainable = old.trainable
-    new.dtype_policy = old.dtype_policy
-    return new
 
 
 def _warn_of_losses(old, new, variables):
@@ -576,7 +712,7 @@ def _metric_like(value):
     if not isinstance(value, keras.metrics.Metric):
         return value
     try:
-        return type(value).from_config(value.get_config())
+        return remade(value)
     except Exception as error:
         raise ValueError(
             f"The metric `{value.name}` ({type(value).__name__}) cannot be "

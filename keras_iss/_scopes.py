@@ -55,9 +55,25 @@ def known_objects(model):
         for value in (holder, *vars(holder).values()):
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 named = one if inspect.isfunction(one) else type(one)
-                if not named.__module__.startswith(("keras.", "builtins")):
+                own = not named.__module__.startswith(("keras.", "builtins"))
+                if own and not _is_a_name_of_keras(named.__name__):
                     known[named.__name__] = named
     return keras.saving.custom_object_scope(known)
+
+
+def _is_a_name_of_keras(name):
+    """Whether a string of this name stands for something of Keras."""
+    return any(
+        hasattr(module, name)
+        for module in (
+            keras.activations,
+            keras.constraints,
+            keras.initializers,
+            keras.losses,
+            keras.metrics,
+            keras.regularizers,
+        )
+    )
 
 
 def _holders(model):

@@ -165,9 +165,9 @@ def shrink(model, keep=None, include=("recurrent",)):
                 for one in structures
             ]
         )
-    new, variables = rebuild(found, alive, zero)
-    carry_penalties(model, new, variables)
-    return new
+    rebuilt = rebuild(found, alive, zero)
+    carry_penalties(model, rebuilt.model, rebuilt.variables)
+    return rebuilt.model
 
 
 def check_threshold(threshold):

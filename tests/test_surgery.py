@@ -327,23 +327,57 @@ def test_a_mask_goes_on_behind_directions_of_different_size():
         assert one.evaluate(x, far, verbose=0) == pytest.approx(near)
 
 
-def test_a_layer_without_a_config_is_named():
-    class NoConfig(keras.layers.Layer):
-        def __init__(self, scale):
-            super().__init__(name="stubborn")
-            self.scale = self.add_weight(shape=(2,))
+class NoConfig(keras.layers.Layer):
+    """A layer that no config can make anew."""
 
-        def call(self, x):
-            return x * self.scale
+    def __init__(self, scale):
+        super().__init__(name="stubborn")
+        self.scale = self.add_weight(shape=(2,), name="scale")
+        self.inner = layers.Dense(2, name="inner")
+        self.function = scale
 
-        def get_config(self):
-            raise NotImplementedError("no config")
+    def build(self, shape):
+        self.inner.build(shape)
 
+    def call(self, x):
+        return self.inner(self.function(x * self.scale))
+
+    def get_config(self):
+        raise NotImplementedError("no config")
+
+
+def test_a_layer_without_a_config_stays_as_it_is():
     x = sequence()
-    y = NoConfig(scale=object())(head(lstm(6, name="lstm")(x)))
+    y = NoConfig(scale=lambda x: x + 1.0)(head(lstm(6, name="lstm")(x)))
+    model = keras.Model(x, y)
+    randomize(model)
+    keras_iss.prune(model, keep={"lstm": 3})
+    small = keras_iss.shrink(model)
+    data = inputs_for(model)
+    np.testing.assert_allclose(
+        predict(small, data), predict(model, data), rtol=1e-5, atol=1e-5
+    )
+    assert [v.path for v in small.weights] == [v.path for v in model.weights]
+    old, new = (one.get_layer("stubborn") for one in (model, small))
+    assert new is not old and new.scale is not old.scale
+    new.scale.assign([7.0, 7.0])
+    assert not (np.array(old.scale) == 7.0).any()
+
+
+class NeedsItsConstructor(NoConfig):
+    """One that holds a function of itself, which no copy can have."""
+
+    def __init__(self, scale):
+        super().__init__(lambda x: x * self.scale)
+
+
+def test_a_layer_that_cannot_be_made_anew_is_named():
+    x = sequence()
+    y = NeedsItsConstructor(1.0)(head(lstm(6, name="lstm")(x)))
     model = keras.Model(x, y)
     before = values(model)
-    with pytest.raises(ValueError, match="`stubborn` .NoConfig. cannot be"):
+    message = "`stubborn` .NeedsItsConstructor. cannot be .* `function` reads"
+    with pytest.raises(ValueError, match=message):
         keras_iss.shrink(model, keep={"lstm": 3})
     assert same(before, values(model))
 

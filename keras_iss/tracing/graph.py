@@ -1,11 +1,20 @@
 """The graph of a Keras model: its calls, in the order they run."""
 
-import contextlib
 import dataclasses
 import inspect
 
 import keras
-from keras.src.models.functional import Functional
+
+from keras_iss._keras.graphs import (
+    forgotten_calls,
+    graph_behind,
+    inputs_as_given,
+    nodes_in_order,
+    outputs_as_given,
+    training_phase,
+)
+from keras_iss._keras.masks import attached_mask
+from keras_iss.tracing.fingerprint import Fingerprint, knows_phases
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -15,21 +24,39 @@ class Node:
     Attributes:
         operation: `keras.Operation` (a layer is one).
         args: Tuple of the positional arguments, with `keras.KerasTensor`s.
-        kwargs: Dict of the keyword arguments. A mask that Keras found by
-            itself is left out: called anew, a layer finds it anew.
+        kwargs: Dict of the keyword arguments, the masks that Keras found by
+            itself included.
         outputs: Flat list of the output `keras.KerasTensor`s.
+        found_masks: Tuple of the keyword arguments that are such masks.
+        only_for_masks: Boolean, whether nothing but such masks is computed
+            from the outputs.
     """
 
     operation: keras.Operation
     args: tuple
     kwargs: dict
     outputs: list
+    found_masks: tuple = ()
+    only_for_masks: bool = False
 
     @property
     def inputs(self):
         """Flat list of the `keras.KerasTensor`s that the call reads."""
-        leaves = keras.tree.flatten((self.args, self.kwargs))
-        return [x for x in leaves if isinstance(x, keras.KerasTensor)]
+        return _tensors((self.args, self.kwargs))
+
+    @property
+    def data(self):
+        """The same, without the masks that Keras found by itself."""
+        return _tensors((self.args, self.given))
+
+    @property
+    def given(self):
+        """The keyword arguments without the masks that Keras found."""
+        return {
+            key: value
+            for key, value in self.kwargs.items()
+            if key not in self.found_masks
+        }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,11 +67,14 @@ class Graph:
         inputs: Nested structure of `keras.KerasTensor`.
         outputs: Nested structure of `keras.KerasTensor`.
         nodes: Tuple of `Node`, each after those it reads.
+        fixed_length: Boolean, whether it holds for inputs of these very
+            shapes only, whatever the model itself takes.
     """
 
     inputs: object
     outputs: object
     nodes: tuple
+    fixed_length: bool = False
 
     def run(self, inputs, call):
         """Follows the graph.
@@ -74,93 +104,122 @@ class Graph:
         return keras.tree.map_structure(fill, self.outputs)
 
 
+class UntraceableError(Exception):
+    """A model has no graph that could be followed; the message says why."""
+
+
 def graph_of(model):
     """The graph of a model or function.
 
-    A subclassed model, or one with a `call` of its own, is called once on
-    symbolic inputs of the shapes it was built with; it stays as it was.
+    A subclassed model, or one with a `call` of its own, is called on symbolic
+    inputs of the shapes it was built with; it stays as it was.
 
     Raises:
         UntraceableError: if there is no graph that could be followed.
     """
-    call = type(model).call
-    if call is keras.Sequential.call and model._functional:
-        return _graph(model._functional)
-    if call in (Functional.call, keras.Function.call):
-        return _graph(model)
+    function = graph_behind(model)
+    if function is not None:
+        return _graph(function)
     return _symbolic_graph(model)
 
 
 def _graph(function):
-    by_depth = function._nodes_by_depth
     nodes = [
-        Node(
-            node.operation,
-            tuple(node.arguments.args),
-            _without_found_masks(node),
-            node.outputs,
-        )
-        for depth in sorted(by_depth, reverse=True)
-        for node in by_depth[depth]
-        if not node.is_input
+        Node(operation, args, kwargs, outputs, _found_masks(call))
+        for call in nodes_in_order(function)
+        for operation, args, kwargs, outputs in [call]
     ]
-    # Without the found masks, what computed them may be read by nobody.
-    needed = set(map(id, function.outputs))
-    kept = []
-    for node in reversed(nodes):
+    outputs = outputs_as_given(function)
+    needed = set(map(id, _tensors(outputs)))
+    for i, node in reversed(list(enumerate(nodes))):
         if any(id(x) in needed for x in node.outputs):
-            needed.update(map(id, node.inputs))
-            kept.append(node)
-    return Graph(
-        function._inputs_struct, function._outputs_struct, tuple(kept[::-1])
-    )
+            needed.update(map(id, node.data))
+        else:
+            nodes[i] = dataclasses.replace(node, only_for_masks=True)
+    return Graph(inputs_as_given(function), outputs, tuple(nodes))
 
 
-def _without_found_masks(node):
-    kwargs = dict(node.arguments.kwargs)
+def _tensors(nested):
+    """Flat list of the `keras.KerasTensor`s in a nested structure."""
+    return [
+        x
+        for x in keras.tree.flatten(nested)
+        if isinstance(x, keras.KerasTensor)
+    ]
+
+
+def _found_masks(call):
+    """Which keyword arguments of a call are masks that Keras found."""
+    operation, args, kwargs, _ = call
     masks = [key for key in kwargs if key == "mask" or key.endswith("_mask")]
-    if not masks or not isinstance(node.operation, keras.layers.Layer):
-        return kwargs
-    signature = inspect.signature(node.operation.call)
-    bound = signature.bind(*node.arguments.args, **kwargs).arguments
+    if not masks or not isinstance(operation, keras.layers.Layer):
+        return ()
+    signature = inspect.signature(operation.call)
+    bound = signature.bind(*args, **kwargs).arguments
     tensors = {
         name: value
         for name, value in bound.items()
-        if name not in masks and _has_tensor(value)
+        if name not in masks and _tensors(value)
     }
+    found = []
     for key in masks:
         read = tensors.get(key.removesuffix("_mask"))
         if key == "mask" and len(tensors) == 1:
             read = next(iter(tensors.values()))
         if read is not None and _is_mask_of(kwargs[key], read):
-            del kwargs[key]
-    return kwargs
-
-
-def _has_tensor(value):
-    leaves = keras.tree.flatten(value)
-    return any(isinstance(leaf, keras.KerasTensor) for leaf in leaves)
+            found.append(key)
+    return tuple(found)
 
 
 def _is_mask_of(mask, tensors):
     masks, tensors = keras.tree.flatten(mask), keras.tree.flatten(tensors)
     return len(masks) == len(tensors) and all(
-        found_mask(tensor) is one for one, tensor in zip(masks, tensors)
+        attached_mask(tensor) is one for one, tensor in zip(masks, tensors)
     )
 
 
-def found_mask(tensor):
-    """The mask that Keras found for a symbolic tensor, or `None`."""
-    return getattr(tensor, "_keras_mask", None)
+# Models whose `call` is Python that has to be followed.
 
 
 def _symbolic_graph(model):
+    """The graph of what a `call` does, whatever the phase and the length.
+
+    Raises:
+        UntraceableError: if it does different things in training and in
+            inference that one graph cannot show.
+    """
+    shapes = _built_shapes(model)
+    exact = _called(model, _exact_inputs(model, shapes))
+    for inputs in _inputs_of_any_length(model, exact):
+        try:
+            longer = _called(model, inputs)
+        except UntraceableError:
+            continue
+        if longer.fingerprint == exact.fingerprint:
+            return longer.graph
+    # It looks at the length, so that this one is its length.
+    return dataclasses.replace(exact.graph, fixed_length=True)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Called:
+    """What a `call` did: its graph, and what it is compared by."""
+
+    graph: Graph
+    fingerprint: Fingerprint
+
+
+def _built_shapes(model):
     shapes = (model.get_build_config() or {}).get("input_shape")
     if shapes is None:
         raise UntraceableError(
             "does not tell the shapes of its inputs: call it on data first, "
             "and let its `call` take them as one argument"
         )
+    return shapes
+
+
+def _exact_inputs(model, shapes):
     stateful = any(
         getattr(layer, "stateful", False) for layer in model._flatten_layers()
     )
@@ -170,63 +229,100 @@ def _symbolic_graph(model):
             batch_shape=shape if stateful else (None, *shape[1:])
         )
 
-    graph = _call_symbolically(
-        model, keras.tree.map_shape_structure(exact, shapes)
-    )
-    token_inputs = {
+    inputs = keras.tree.map_shape_structure(exact, shapes)
+    graph = _called(model, inputs).graph
+    tokens = _token_inputs(graph)
+
+    def typed(x):
+        if id(x) not in tokens:
+            return x
+        return keras.Input(batch_shape=x.shape, dtype="int32")
+
+    return keras.tree.map_structure(typed, inputs) if tokens else inputs
+
+
+def _token_inputs(graph):
+    """The `id`s of the inputs that embeddings look up."""
+    return {
         id(x)
         for node in graph.nodes
         for x in node.inputs
         if isinstance(node.operation, keras.layers.Embedding)
     }
 
-    def any_length(x):
-        """The same input, its lengths left open."""
-        batch, *lengths = x.shape
-        if id(x) in token_inputs:
-            shape = (batch, *(None for _ in lengths))
-            return keras.Input(batch_shape=shape, dtype="int32")
-        shape = (batch, *(None for _ in lengths[:-1]), *lengths[-1:])
-        return keras.Input(batch_shape=shape, dtype=x.dtype)
 
-    try:
-        return _call_symbolically(
-            model, keras.tree.map_structure(any_length, graph.inputs)
-        )
-    except UntraceableError:
-        return graph
+def _inputs_of_any_length(model, exact):
+    """Yields the same inputs with their lengths left open, widest first."""
+
+    def opened(last):
+        def open_up(x):
+            batch, *lengths = x.shape
+            kept = 0 if x.dtype.startswith(("int", "uint")) else 1
+            count = max(len(lengths) - kept, 0)
+            count = count if last is None else min(count, last)
+            shape = (batch, *[None] * count, *lengths[count:])
+            return keras.Input(batch_shape=shape, dtype=x.dtype)
+
+        return open_up
+
+    inputs = exact.graph.inputs
+    ranks = [len(x.shape) for x in keras.tree.flatten(inputs)]
+    yield keras.tree.map_structure(opened(None), inputs)
+    if max(ranks, default=0) > 3:
+        # Of images over time, the time alone.
+        yield keras.tree.map_structure(opened(1), inputs)
 
 
-def _call_symbolically(model, inputs):
-    with _unconnected(model):
+def _called(model, inputs):
+    """Calls a model on symbolic inputs, in training and in inference.
+
+    Raises:
+        UntraceableError: if it cannot be called, or its graph depends on the
+            phase in a way that no single graph shows.
+    """
+    inference, training = (
+        _called_in(model, inputs, phase) for phase in (False, True)
+    )
+    first, second = Fingerprint(inference), Fingerprint(training)
+    if first == second:
+        return _Called(_without_phases(inference), first)
+    # Dropout that is called in training only is none in inference.
+    if first.without_noise == second.without_noise:
+        return _Called(_without_phases(training), second)
+    raise UntraceableError(
+        "does something else in training than in inference, decided in Python "
+        "(such as `if training:`): let layers that know `training` decide, "
+        "or build it with `keras.Model(inputs, outputs)`"
+    )
+
+
+def _called_in(model, inputs, training):
+    takes = "training" in inspect.signature(type(model).call).parameters
+    given = {"training": training} if takes else {}
+    with forgotten_calls(model), training_phase(model, training):
         try:
-            return _graph(keras.Function(inputs, model.call(inputs)))
+            outputs = model.call(inputs, **given)
+            graph = _graph(keras.Function(inputs, outputs))
         except Exception as error:
             raise UntraceableError(
                 f"cannot be called on symbolic inputs ({error})"
             ) from error
+    for node in graph.nodes:
+        phase = node.kwargs.get("training")
+        if phase not in (None, training) and knows_phases(node.operation):
+            raise UntraceableError(
+                f"calls `{node.operation.name}` with `training={phase}` "
+                f"when it is called with `training={training}` itself, which "
+                "a Functional model cannot do: leave `training` out of that "
+                "call"
+            )
+    return graph
 
 
-@contextlib.contextmanager
-def _unconnected(model):
-    """Forgets the calls that are made of a model's layers meanwhile."""
-    layers = list(model._flatten_layers())
-    connections = [
-        connections
-        for layer in layers
-        for connections in (layer._inbound_nodes, layer._outbound_nodes)
-    ]
-    lengths = list(map(len, connections))
-    losses = [(layer, list(layer._losses)) for layer in layers]
-    try:
-        yield
-    finally:
-        for layer, known in losses:
-            layer._losses[:] = known
-            layer._loss_ids = {id(loss) for loss in known}
-        for calls, length in zip(connections, lengths):
-            del calls[length:]
-
-
-class UntraceableError(Exception):
-    """A model has no graph that could be followed; the message says why."""
+def _without_phases(graph):
+    """The graph without the `training` that each call was given."""
+    nodes = []
+    for node in graph.nodes:
+        kwargs = {k: v for k, v in node.kwargs.items() if k != "training"}
+        nodes.append(dataclasses.replace(node, kwargs=kwargs))
+    return dataclasses.replace(graph, nodes=tuple(nodes))

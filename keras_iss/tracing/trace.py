@@ -7,7 +7,8 @@ import warnings
 import keras
 import numpy as np
 
-from keras_iss.tracing.graph import UntraceableError, found_mask, graph_of
+from keras_iss._keras.masks import attached_mask
+from keras_iss.tracing.graph import UntraceableError, graph_of
 from keras_iss.tracing.labels import FIXED, Axis, Labels, Traced
 from keras_iss.tracing.registry import rule_for
 
@@ -107,6 +108,8 @@ class Trace:
         self._graphs = {}
         self._called = set()
         self._entered = {}
+        self.traced = {}
+        self.touched = {}
 
     def run(self):
         """Walks the model from its inputs to its outputs."""
@@ -140,17 +143,60 @@ class Trace:
         Returns:
             Its outputs, nested as the model nests them.
         """
-        return self.graph(model).run(
-            inputs,
-            lambda node, args, kwargs: self.apply(
-                Call(self, node.operation, prefix + node.operation.name, node),
-                args,
-                kwargs,
-            ),
-        )
+
+        def call(node, args, kwargs):
+            one = Call(self, node.operation, prefix + node.operation.name, node)
+            if node.only_for_masks:
+                return self._masked(one, args, kwargs, in_maskings)
+            # The rules of the layers that make masks have dealt with them.
+            kwargs = {key: kwargs[key] for key in node.given}
+            outputs = self.apply(one, args, kwargs)
+            flat = keras.tree.flatten(outputs)
+            self.traced.update(zip(map(id, node.outputs), flat))
+            return outputs
+
+        graph = self.graph(model)
+        in_maskings = {
+            id(x)
+            for node in graph.nodes
+            if type(node.operation) is keras.layers.Masking
+            for x in node.inputs
+        }
+        return graph.run(inputs, call)
+
+    def _masked(self, call, args, kwargs, in_maskings):
+        """What only a mask is computed from, which no unit may change.
+
+        A mask says of each time step whether it counts. Stock layers make
+        theirs of other masks and of the shapes of what they read; `Masking`
+        looks at the values, and so does its rule.
+        """
+        reads = [
+            x
+            for x in keras.tree.flatten((args, kwargs))
+            if isinstance(x, Traced) and x.labelled
+        ]
+        kind = type(call.operation).__name__
+        by_shape = kind in ("OnesLike", "ZerosLike")
+        by_rule = kind == "NotEqual" and id(call.node.inputs[0]) in in_maskings
+        if reads and not by_shape and not by_rule:
+            self.pin(reads, f"{call.title} makes a mask of it")
+        return call.outputs()
 
     def apply(self, call, args, kwargs):
         """Applies the rule of an operation to what it is called on."""
+        outputs = self._apply(call, args, kwargs)
+        touched = self.touched.setdefault(id(call.operation), [])
+        touched += [
+            axis.labels
+            for x in keras.tree.flatten((args, kwargs, outputs))
+            if isinstance(x, Traced)
+            for axis in x.axes
+            if axis is not None
+        ]
+        return outputs
+
+    def _apply(self, call, args, kwargs):
         operation = call.operation
         call.is_first = (
             call.node is not None and id(operation) not in self._called
@@ -652,7 +698,7 @@ class Call:
         nodes = trace.graph(trace.root).nodes
         if not any(node is self.node for node in nodes):
             return not sources
-        if any(found_mask(x) is not None for x in self.node.inputs):
+        if any(attached_mask(x) is not None for x in self.node.inputs):
             return True
         in_sight = {id(node.operation) for node in nodes}
         return all(id(layer) in in_sight for layer in sources)

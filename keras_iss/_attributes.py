@@ -1,0 +1,273 @@
+"""What was set on a layer after its constructor, taken over to the new one.
+
+A config holds what a constructor takes. A temperature that a callback lowers,
+a function put in place of another, a flag: what stands on the layer itself
+and not in its config is compared here, and goes over where it differs.
+"""
+
+import types
+
+import keras
+import numpy as np
+
+from keras_iss._keras.layers import attributes, internal_names
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+# Kept by Keras for itself, and yet often set from outside.
+_SETTABLE = ("supports_masking", "activity_regularizer", "input_spec")
+
+
+def carry_attributes(old, new, resized, fresh=None):
+    """Gives a new layer what was set on the old one.
+
+    Args:
+        old: The layer.
+        new: The one made from its config, whose constructor has run; what
+            `build` sets may be there or not.
+        resized: Function from an old layer to whether something of it, or of
+            what it reads, has another size in the new one.
+        fresh: Optional function from a layer to one like it, made and built
+            from its config as it is, or to `None` where that fails. It tells
+            what the constructor sets from what was set later, for layers of
+            one's own that have another size.
+    """
+    _Carrier(resized, fresh or (lambda layer: None)).carry(old, new)
+
+
+class _Carrier:
+    def __init__(self, resized, fresh):
+        self._resized = resized
+        self._fresh = fresh
+        self._seen = set()
+        self._counterparts = {}
+
+    def carry(self, old, new):
+        if id(old) in self._seen or old is new:
+            return
+        self._seen.add(id(old))
+        self._counterparts[id(old)] = new
+        held, got = attributes(old), attributes(new)
+        for one, two in _layers_of_graphs(old, new):
+            self.carry(one, two)
+        for name in _names(old):
+            if name not in held:
+                continue
+            value, missing = held[name], name not in got
+            other = got.get(name)
+            for one, two in _layer_pairs(value, other):
+                self.carry(one, two)
+            if missing and _lives(value):
+                continue
+            if not missing and self._same(value, other):
+                continue
+            if self._may_go_over(old, name, value, missing):
+                _put(new, name, value)
+
+    def _may_go_over(self, old, name, value, missing):
+        """Whether a value that differs was set, and is not of a size."""
+        if holds_state(value) or closes_over_state(value):
+            return False
+        if not self._resized(old):
+            return True
+        if name.endswith("_initializer") or name == "input_spec":
+            # Of a shape that is no more.
+            return False
+        if type(old).__module__.startswith("keras."):
+            return missing or not _is_of_numbers(value)
+        fresh = self._fresh(old)
+        if fresh is None:
+            return not _is_of_numbers(value)
+        made = attributes(fresh)
+        return name not in made or not self._same(value, made[name])
+
+    def _same(self, one, other, depth=0):
+        """Whether two values do the same, each in its layer."""
+        if one is other or self._counterparts.get(id(one)) is other:
+            return True
+        if isinstance(one, keras.layers.Layer) or _is_state(one):
+            # Layers are gone through by themselves.
+            return type(one) is type(other)
+        if isinstance(one, _PLAIN) or isinstance(other, _PLAIN):
+            return type(one) is type(other) and repr(one) == repr(other)
+        if _is_array(one) or _is_array(other):
+            return _equal_arrays(one, other)
+        if depth > 6:
+            return False
+        if isinstance(one, types.MethodType):
+            return isinstance(other, types.MethodType) and (
+                one.__func__ is other.__func__
+                and self._same(one.__self__, other.__self__, depth + 1)
+            )
+        if isinstance(one, types.FunctionType):
+            return isinstance(other, types.FunctionType) and (
+                self._same_functions(one, other, depth)
+            )
+        if isinstance(one, type) or type(one) is not type(other):
+            return False
+        if isinstance(one, dict):
+            return list(one) == list(other) and all(
+                self._same(one[key], other[key], depth + 1) for key in one
+            )
+        if isinstance(one, (list, tuple)):
+            return len(one) == len(other) and all(
+                self._same(a, b, depth + 1) for a, b in zip(one, other)
+            )
+        if isinstance(one, (set, frozenset)):
+            return one == other
+        if hasattr(one, "__dict__"):
+            return self._same(vars(one), vars(other), depth + 1)
+        return bool(one == other)
+
+    def _same_functions(self, one, other, depth):
+        """One source, and what they close over is the same."""
+
+        def closed_over(function):
+            return [
+                cell.cell_contents
+                for cell in function.__closure__ or ()
+                if _is_filled(cell)
+            ]
+
+        return one.__code__ is other.__code__ and all(
+            self._same(a, b, depth + 1)
+            for a, b in (
+                (closed_over(one), closed_over(other)),
+                (one.__defaults__, other.__defaults__),
+                (one.__kwdefaults__, other.__kwdefaults__),
+            )
+        )
+
+
+def _names(layer):
+    """The attributes that are the layer's own affair."""
+    hidden = internal_names(layer)
+    names = [name for name in attributes(layer) if name not in hidden]
+    if type(layer).__module__.startswith("keras."):
+        # Of Keras' own, what is private changes as Keras runs; the layers
+        # among them are gone through all the same.
+        names = [
+            name
+            for name in names
+            if not name.startswith("_") or _has_layers(attributes(layer)[name])
+        ]
+    if isinstance(layer, keras.Model):
+        return names
+    return [*names, *_SETTABLE]
+
+
+def _has_layers(value):
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(one, keras.layers.Layer) for one in values)
+
+
+def _layers_of_graphs(old, new):
+    """Pairs of the layers of two models, by name."""
+    if isinstance(old, keras.Model) and isinstance(new, keras.Model):
+        named = {layer.name: layer for layer in new.layers}
+        for layer in old.layers:
+            if type(named.get(layer.name)) is type(layer):
+                yield layer, named[layer.name]
+
+
+def _layer_pairs(value, other):
+    """Pairs of layers at the same place of two values."""
+    if isinstance(value, keras.layers.Layer):
+        if type(value) is type(other):
+            yield value, other
+    elif isinstance(value, dict) and isinstance(other, dict):
+        for key in value:
+            yield from _layer_pairs(value[key], other.get(key))
+    elif isinstance(value, (list, tuple)) and isinstance(other, (list, tuple)):
+        for one, two in zip(value, other):
+            yield from _layer_pairs(one, two)
+
+
+def _is_state(value):
+    """Whether it is state of a layer, which goes over by itself."""
+    return isinstance(
+        value,
+        (
+            keras.Variable,
+            keras.random.SeedGenerator,
+            keras.metrics.Metric,
+            keras.optimizers.Optimizer,
+            keras.KerasTensor,
+        ),
+    )
+
+
+def _lives(value):
+    return isinstance(value, keras.layers.Layer) or _is_state(value)
+
+
+def holds_state(value, depth=0):
+    """Whether layers or their state are in it, which are of the old model."""
+    if _lives(value):
+        return True
+    if depth > 6 or isinstance(value, _PLAIN) or _is_array(value):
+        return False
+    if isinstance(value, dict):
+        parts = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = value
+    elif isinstance(value, types.MethodType):
+        parts = [value.__self__]
+    elif isinstance(value, (type, types.FunctionType, types.ModuleType)):
+        return False
+    else:
+        parts = vars(value).values() if hasattr(value, "__dict__") else ()
+    return any(holds_state(one, depth + 1) for one in parts)
+
+
+def closes_over_state(value, depth=0):
+    """Whether it is a function that reads a layer, or the state of one."""
+    if depth > 6 or not isinstance(value, types.FunctionType):
+        return False
+    return any(
+        holds_state(cell.cell_contents)
+        or closes_over_state(cell.cell_contents, depth + 1)
+        for cell in value.__closure__ or ()
+        if _is_filled(cell)
+    )
+
+
+def _is_filled(cell):
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def _is_of_numbers(value):
+    """Whether it is made of integers or arrays, as sizes and shapes are."""
+    if isinstance(value, dict):
+        return any(map(_is_of_numbers, value.values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(map(_is_of_numbers, value))
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or _is_array(value)
+
+
+def _is_array(value):
+    return isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
+
+
+def _equal_arrays(one, other):
+    if not (_is_array(one) and _is_array(other)):
+        return False
+    one, other = map(keras.ops.convert_to_numpy, (one, other))
+    return (
+        one.dtype == other.dtype
+        and one.shape == other.shape
+        and bool(np.all((one == other) | ((one != one) & (other != other))))
+    )
+
+
+def _put(layer, name, value):
+    try:
+        setattr(layer, name, value)
+    except (AttributeError, ValueError):
+        # A property without a setter, or a layer that is built.
+        vars(layer)[name] = value

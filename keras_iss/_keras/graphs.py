@@ -1,0 +1,112 @@
+"""The graphs behind Keras models, and calls on symbolic inputs."""
+
+import contextlib
+
+import keras
+from keras.src.backend.common import global_state
+from keras.src.layers.layer import CallContext
+from keras.src.models.functional import Functional
+
+
+def graph_behind(model):
+    """The `keras.Function` whose graph is what the model computes, or `None`.
+
+    `None` for a model with a `call` of its own, in its class or set on the
+    instance.
+    """
+    call = vars(model).get("call", type(model).call)
+    if call is keras.Sequential.call:
+        return model._functional
+    if call in (Functional.call, keras.Function.call):
+        return model
+    return None
+
+
+def nodes_in_order(function):
+    """The calls of a `keras.Function` in the order in which they run.
+
+    Returns:
+        List of tuples `(operation, args, kwargs, outputs)`.
+    """
+    by_depth = function._nodes_by_depth
+    return [
+        (
+            node.operation,
+            tuple(node.arguments.args),
+            dict(node.arguments.kwargs),
+            node.outputs,
+        )
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if not node.is_input
+    ]
+
+
+def inputs_as_given(function):
+    """The symbolic inputs of a `keras.Function`, nested as it takes them."""
+    return function._inputs_struct
+
+
+def outputs_as_given(function):
+    """The symbolic outputs of a `keras.Function`, nested as it gives them."""
+    return function._outputs_struct
+
+
+def producer(tensor):
+    """The operation that a symbolic tensor is an output of."""
+    return tensor._keras_history.operation
+
+
+@contextlib.contextmanager
+def training_phase(layer, training):
+    """Calls inside are as if within a call of a layer with this `training`.
+
+    Args:
+        layer: `keras.layers.Layer`, whose `call` is called directly.
+        training: Boolean.
+    """
+    key = "current_call_ctx"
+    before = global_state.get_global_attribute(key)
+    context = CallContext(entry_layer=layer)
+    context.training = training
+    global_state.set_global_attribute(key, context)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(key, before)
+
+
+@contextlib.contextmanager
+def forgotten_calls(model):
+    """Forgets the calls that are made of a model's layers meanwhile.
+
+    What a `call` counts in numbers of its own is set back, too.
+    """
+    layers = list(model._flatten_layers())
+    connections = [
+        connections
+        for layer in layers
+        for connections in (layer._inbound_nodes, layer._outbound_nodes)
+    ]
+    lengths = list(map(len, connections))
+    losses = [(layer, list(layer._losses)) for layer in layers]
+    plain = [(vars(layer), _plain_attributes(layer)) for layer in layers]
+    try:
+        yield
+    finally:
+        for attributes, known in plain:
+            attributes.update(known)
+        for layer, known in losses:
+            layer._losses[:] = known
+            layer._loss_ids = {id(loss) for loss in known}
+        for calls, length in zip(connections, lengths):
+            del calls[length:]
+
+
+def _plain_attributes(layer):
+    plain = (bool, int, float, str, type(None))
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if isinstance(value, plain)
+    }
