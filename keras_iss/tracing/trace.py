@@ -334,7 +334,7 @@ class Trace:
             return
         sizes = keras.tree.flatten(layer.state_size)
         labels = self.labels.new(max(sizes[0], 1))
-        self.makers.append(Maker(name, labels))
+        self.makers.append(Maker(self._maker_names.of([name]), labels))
         self.labels.pin(labels, reason)
 
     def pin(self, tensors, reason):
