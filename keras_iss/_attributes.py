@@ -5,6 +5,7 @@ a function put in place of another, a flag: what stands on the layer itself
 and not in its config is compared here, and goes over where it differs.
 """
 
+import functools
 import types
 
 import keras
@@ -18,27 +19,29 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _SETTABLE = ("supports_masking", "activity_regularizer", "input_spec")
 
 
-def carry_attributes(old, new, resized, fresh=None):
+def carry_attributes(old, new, resized, fresh, built=True):
     """Gives a new layer what was set on the old one.
 
     Args:
         old: The layer.
-        new: The one made from its config, whose constructor has run; what
-            `build` sets may be there or not.
+        new: The one made from its config.
         resized: Function from an old layer to whether something of it, or of
             what it reads, has another size in the new one.
-        fresh: Optional function from a layer to one like it, made and built
-            from its config as it is, or to `None` where that fails. It tells
-            what the constructor sets from what was set later, for layers of
-            one's own that have another size.
+        fresh: Function from a layer to one like it, made and built from its
+            config as it is, or to `None` where that fails. It tells what the
+            constructor and `build` set from what was set later.
+        built: Boolean, whether the new layer is built. If not, only what
+            `build` or the first call may need goes over, which is the case
+            for classes of one's own.
     """
-    _Carrier(resized, fresh or (lambda layer: None)).carry(old, new)
+    _Carrier(resized, fresh, built).carry(old, new)
 
 
 class _Carrier:
-    def __init__(self, resized, fresh):
+    def __init__(self, resized, fresh, built):
         self._resized = resized
-        self._fresh = fresh
+        self._fresh = functools.cache(fresh)
+        self._built = built
         self._seen = set()
         self._counterparts = {}
 
@@ -68,16 +71,20 @@ class _Carrier:
         """Whether a value that differs was set, and is not of a size."""
         if holds_state(value) or closes_over_state(value):
             return False
-        if not self._resized(old):
+        stock = type(old).__module__.startswith("keras.")
+        if not self._built and stock:
+            return False
+        resized = self._resized(old)
+        if self._built and not resized:
             return True
-        if name.endswith("_initializer") or name == "input_spec":
+        if resized and (name.endswith("_initializer") or name == "input_spec"):
             # Of a shape that is no more.
             return False
-        if type(old).__module__.startswith("keras."):
+        if stock:
             return missing or not _is_of_numbers(value)
         fresh = self._fresh(old)
         if fresh is None:
-            return not _is_of_numbers(value)
+            return not resized or not _is_of_numbers(value)
         made = attributes(fresh)
         return name not in made or not self._same(value, made[name])
 

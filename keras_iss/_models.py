@@ -15,7 +15,7 @@ from keras_iss._objects import StandIns
 def keeps_class(model):
     """Whether a smaller model is of the same class, with its methods."""
     if isinstance(model, keras.Sequential):
-        return True
+        return type(model).__init__ is keras.Sequential.__init__
     return isinstance(model, keras.Function) and has_functional_constructor(
         type(model)
     )
@@ -42,7 +42,9 @@ def _of_own_class(old, inputs, outputs):
     cls = type(old)
     stand_ins = StandIns()
     try:
-        settings = stand_ins.replaced(config_without_graph(old, stand_ins.proxy))
+        settings = stand_ins.replaced(
+            config_without_graph(old, stand_ins.proxy)
+        )
     except Exception:
         # What was set can still go over as it stands.
         settings = {}

@@ -5,6 +5,7 @@ where the tracing rules said that an entry is the size of an axis.
 """
 
 import collections
+import collections.abc
 import dataclasses
 import functools
 import tempfile
@@ -16,6 +17,7 @@ import numpy as np
 from keras_iss._attributes import carry_attributes
 from keras_iss._duplicates import UncopyableError, duplicate
 from keras_iss._keras.configs import trusted_configs
+from keras_iss._keras.errors import message_of
 from keras_iss._keras.graphs import graph_behind, nodes_in_order, producer
 from keras_iss._keras.layers import (
     attributes,
@@ -24,7 +26,7 @@ from keras_iss._keras.layers import (
     replace_layer,
 )
 from keras_iss._keras.masks import attach_mask, attached_mask, detach_masks
-from keras_iss._models import keeps_class, model_like, sequential_like
+from keras_iss._models import model_like, sequential_like
 from keras_iss._objects import remade
 from keras_iss._optimizer_state import carry_exclusions, like, slots
 from keras_iss._scopes import distribution_scope, known_objects
@@ -40,15 +42,15 @@ class Rebuilt:
     Attributes:
         model: The new `keras.Model`.
         variables: Dict from the `id` of an old variable to the new one.
-        tensors: Dict from the `id` of a symbolic tensor of the old graphs to
-            the new one.
-        operations: Dict from the `id` of an old operation to the new one.
+        stays: Function from an array of unit labels to a boolean array.
+        call: Function from a `Node` of the old graph, arguments and keyword
+            arguments to what the new operation gives for them.
     """
 
     model: keras.Model
     variables: dict
-    tensors: dict
-    operations: dict
+    stays: collections.abc.Callable
+    call: collections.abc.Callable
 
 
 def rebuild(found, alive, zero):
@@ -78,7 +80,7 @@ def rebuild(found, alive, zero):
         builder.attach_masks()
         _warn_of_losses(old, new, builder.variables)
         _compile(old, new, builder.variables, builder.cut)
-    return Rebuilt(new, builder.variables, builder.tensors, builder.operations)
+    return Rebuilt(new, builder.variables, builder.stays, builder.new_call)
 
 
 class _Builder:
@@ -108,7 +110,7 @@ class _Builder:
         self._kept = collections.defaultdict(dict)
         self._silent = collections.defaultdict(dict)
         for use in self._trace.uses.values():
-            stays = self._stays(use.labels)
+            stays = self.stays(use.labels)
             if not stays.all():
                 kept = np.flatnonzero(stays)
                 self._kept[id(use.variable)][use.axis] = kept
@@ -117,7 +119,7 @@ class _Builder:
             if silent.any() and use.role != "statistic":
                 self._silent[id(use.variable)][use.axis] = silent
 
-    def _stays(self, labels):
+    def stays(self, labels):
         components = self._found.components_of(labels)
         return (components < 0) | self._alive[components]
 
@@ -149,11 +151,6 @@ class _Builder:
         return value
 
     # Operations.
-
-    @property
-    def operations(self):
-        """Dict from the `id` of an old operation to the new one."""
-        return {key: new for key, (new, _) in self._made.items()}
 
     def operation(self, old):
         """The new object for a layer, a model or an operation."""
@@ -189,7 +186,7 @@ class _Builder:
         for setting in self._settings[id(old)]:
             value = setting.value
             if setting.labels is not None:
-                stays = self._stays(setting.labels)
+                stays = self.stays(setting.labels)
                 if stays.all():
                     continue
                 value = int(stays.sum())
@@ -215,7 +212,7 @@ class _Builder:
         if any(id(variable) in self._kept for variable in old.variables):
             _drop_initializers_of_one_shape(new)
         self._share(old, new)
-        carry_attributes(old, new, self._is_resized, self._fresh)
+        carry_attributes(old, new, self._is_resized, self._fresh, built=False)
         self._pairs.append((old, new))
         return new
 
@@ -228,8 +225,8 @@ class _Builder:
         """
         message = (
             f"`{old.name}` ({type(old).__name__}) cannot be made anew from "
-            f"its config: {error}. Its class needs a `get_config` that its "
-            "constructor takes back."
+            f"its config: {message_of(error)}. Its class needs a "
+            "`get_config` that its constructor takes back."
         )
         if self._is_resized(old):
             raise ValueError(message) from error
@@ -253,7 +250,7 @@ class _Builder:
         labels = [one.labels for one in self._settings[id(layer)]]
         labels += self._trace.touched.get(id(layer), [])
         return any(
-            not self._stays(one).all() for one in labels if one is not None
+            not self.stays(one).all() for one in labels if one is not None
         ) or any(id(variable) in self._kept for variable in layer.variables)
 
     def _fresh(self, layer):
@@ -335,9 +332,7 @@ class _Builder:
         self._carry_own(old, new)
         behind = graph_behind(new)
         if behind is not None:
-            self._remember(
-                keras.tree.flatten(graph.inputs), behind.inputs
-            )
+            self._remember(keras.tree.flatten(graph.inputs), behind.inputs)
             for node, (*_, outputs) in zip(graph.nodes, nodes_in_order(behind)):
                 self._remember(node.outputs, outputs)
         return new
@@ -355,13 +350,16 @@ class _Builder:
         args, kwargs = keras.tree.map_structure(
             self._new_variable, (args, kwargs)
         )
-        if self._is_expanded(node.operation):
-            outputs = self._call_expanded(node.operation, *args, **kwargs)
-        else:
-            outputs = self.operation(node.operation)(*args, **kwargs)
+        outputs = self.new_call(node, args, kwargs)
         detach_masks(outputs)
         self._remember(node.outputs, keras.tree.flatten(outputs))
         return outputs
+
+    def new_call(self, node, args, kwargs):
+        """Calls what has taken the place of an operation."""
+        if self._is_expanded(node.operation):
+            return self._call_expanded(node.operation, *args, **kwargs)
+        return self.operation(node.operation)(*args, **kwargs)
 
     def _remember(self, old, new):
         self.tensors.update(zip(map(id, old), new))
@@ -376,7 +374,9 @@ class _Builder:
                 for old in node.outputs:
                     mask = attached_mask(old)
                     if id(mask) in self.tensors:
-                        attach_mask(self.tensors[id(old)], self.tensors[id(mask)])
+                        attach_mask(
+                            self.tensors[id(old)], self.tensors[id(mask)]
+                        )
 
     def _new_variable(self, argument):
         if not isinstance(argument, keras.Variable):
@@ -407,7 +407,7 @@ class _Builder:
         sizes = [one.labels for one in self._settings[id(layer)]]
         if sizes:
             # Of stacked cells, the last one gives the output.
-            return int(self._stays(sizes[-1]).sum())
+            return int(self.stays(sizes[-1]).sum())
         return keras.tree.flatten(layer.state_size)[0]
 
     def _call_expanded(
@@ -422,7 +422,10 @@ class _Builder:
         tensors = [sequences, *(initial_state or ())]
         if mask is not None:
             tensors.append(mask)
-        block = self._block(old, tensors, mask is not None, training)
+        if id(old) not in self._made:
+            block = self._block(old, tensors, mask is not None, training)
+            self._made[id(old)] = (block, old)
+        block = self._made[id(old)][0]
         return block(tensors if len(tensors) > 1 else sequences)
 
     def _block(self, old, tensors, masked, training):
@@ -465,7 +468,6 @@ class _Builder:
         block.supports_masking = True
         if not old.return_sequences:
             block.compute_mask = _no_mask
-        self._made[id(old)] = (block, old)
         return block
 
     # Weights.

@@ -49,6 +49,29 @@ def zero_components(removals, optimizer=None):
             variable.assign(value)
 
 
+def zeroed_values(removals):
+    """What variables would hold with components at zero.
+
+    Args:
+        removals: As in `zero_components`.
+
+    Returns:
+        List of pairs of a variable and a tensor, where it is another value
+        than the variable has.
+    """
+    values = []
+    for variable, axes in _positions(removals).values():
+        value = _writable(variable)
+        places = [
+            (slice(None),) * axis + (where,) for axis, where in axes.items()
+        ]
+        if any(value[place].any() for place in places):
+            for place in places:
+                value[place] = 0.0
+            values.append((variable, keras.ops.convert_to_tensor(value)))
+    return values
+
+
 def zero_elements(structures, threshold):
     """Sets every weight of some structures that is small to zero.
 

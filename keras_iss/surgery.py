@@ -5,10 +5,11 @@ import numbers
 
 import numpy as np
 
+from keras_iss import _verification
 from keras_iss._checks import check_amount
 from keras_iss._rebuilding import rebuild
 from keras_iss._sizes import Budget, allot, check_scores
-from keras_iss._zeroing import zero_components
+from keras_iss._zeroing import zero_components, zeroed_values
 from keras_iss.regularizers import carry_penalties
 from keras_iss.structures import check_finite, quoted
 from keras_iss.tracing.find import find
@@ -91,11 +92,7 @@ def prune(
             kept = allot(structures, Budget(weights=weights), scores)
         else:
             kept = resolve_keep(structures, keep, scores)
-        removals = [
-            (one, _complement(kept[one.name], one.size))
-            for one in structures
-            if one.name in kept
-        ]
+        removals = _removals(structures, kept)
     else:
         threshold = check_threshold(threshold)
         removals = [
@@ -105,7 +102,7 @@ def prune(
     return structures
 
 
-def shrink(model, keep=None, include=("recurrent",)):
+def shrink(model, keep=None, include=("recurrent",), verify=True, data=None):
     """Builds the smaller model.
 
     Cuts out every component that is removed: zero in all its weights. That
@@ -120,12 +117,21 @@ def shrink(model, keep=None, include=("recurrent",)):
     `Sequential` model with one comes back as a Functional one, as does a
     subclassed model.
 
+    Functions, classes and attributes are those of the model that is there,
+    whatever their names are. Before it is handed over, the smaller model runs
+    beside the model with the removed components at zero: in inference and,
+    where nothing random is drawn, in training.
+
     Args:
         model: A built `keras.Model`.
         keep: Dict from the name of a structure to what stays of it, as in
             `prune`: the result is that of pruning a copy first. Defaults to
             `None`: only what is removed already is cut.
         include: Tuple of kinds of layers, as in `find_structures`.
+        verify: Boolean, whether to compare the two models. Defaults to `True`.
+        data: Optional array of shape `(samples, ...)`, or several, nested as
+            the model takes them: what the two are compared on. Defaults to
+            random numbers: integers within the vocabulary, others normal.
 
     Returns:
         A new `keras.Model`. A structure keeps at least one component.
@@ -133,9 +139,12 @@ def shrink(model, keep=None, include=("recurrent",)):
     Raises:
         ValueError: if the model is not built; if `keep` is empty, out of
             range or repeats an index; if it names a pinned structure; if a
-            layer cannot be made anew; or if weights are NaN or infinite.
+            layer cannot be made anew; if weights are NaN or infinite; or if
+            `data` does not fit the model.
         TypeError: if `keep` is of the wrong type.
         KeyError: if `keep` names no structure.
+        RuntimeError: if the two models compute different things. The message
+            names the layer at which they part.
 
     Examples:
         >>> import keras, keras_iss
@@ -166,6 +175,9 @@ def shrink(model, keep=None, include=("recurrent",)):
             ]
         )
     rebuilt = rebuild(found, alive, zero)
+    if verify:
+        removals = _removals(structures, kept or {})
+        _verification.verify(found, rebuilt, zeroed_values(removals), data)
     carry_penalties(model, rebuilt.model, rebuilt.variables)
     return rebuilt.model
 
@@ -275,5 +287,10 @@ def _resolve(structure, wanted, scores=None):
     return np.sort(np.array(indices, int))
 
 
-def _complement(kept, size):
-    return np.setdiff1d(np.arange(size), kept)
+def _removals(structures, kept):
+    """Pairs of a structure and the components that are not kept of it."""
+    return [
+        (one, np.setdiff1d(np.arange(one.size), kept[one.name]))
+        for one in structures
+        if one.name in kept
+    ]

@@ -6,7 +6,7 @@ import math
 import keras
 
 from keras_iss._checks import is_whole
-from keras_iss._rebuilding import keeps_class
+from keras_iss._models import keeps_class
 from keras_iss._scopes import check_scope
 from keras_iss._stream import streamed
 from keras_iss.callbacks import check_first_step, warn_of_dead

@@ -140,3 +140,18 @@ def name_scope_of(layer):
 def track_variable(layer, variable):
     """Makes a variable one of the weights of a layer."""
     layer._track_variable(variable)
+
+
+def seed_states(layer):
+    """The variables of all generators of random numbers in a layer."""
+    return [
+        generator.state
+        for one in inner_layers(layer)
+        for generator in one._seed_generators
+        if isinstance(generator, keras.random.SeedGenerator)
+    ]
+
+
+def takes_training(operation):
+    """Whether an operation is told if it is called in training."""
+    return bool(getattr(operation, "_call_has_training_arg", False))

@@ -34,7 +34,9 @@ def config_without_graph(model, proxy):
     vars(copy).update(own)
     hidden = internal_names(model)
     vars(copy).update(
-        (name, proxy(value)) for name, value in own.items() if name not in hidden
+        (name, proxy(value))
+        for name, value in own.items()
+        if name not in hidden
     )
     vars(copy).update(
         _operations=[], _nodes=set(), _inputs_struct=[], _outputs_struct=[]

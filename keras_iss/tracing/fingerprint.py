@@ -55,7 +55,9 @@ def _key(graph, skip_noise):
     from the outputs, which refer to earlier entries by number.
     """
     makers = {
-        id(x): (node, i) for node in graph.nodes for i, x in enumerate(node.outputs)
+        id(x): (node, i)
+        for node in graph.nodes
+        for i, x in enumerate(node.outputs)
     }
     numbers = {
         id(x): ("input", i)
@@ -138,7 +140,10 @@ def constant_key(value):
         # `repr`, so that NaN is itself.
         return (type(value).__name__, repr(value))
     if isinstance(value, slice):
-        return ("slice", *map(constant_key, (value.start, value.stop, value.step)))
+        return (
+            "slice",
+            *map(constant_key, (value.start, value.stop, value.step)),
+        )
     if isinstance(value, (list, tuple)):
         return (type(value).__name__, *map(constant_key, value))
     if isinstance(value, dict):

@@ -5,6 +5,7 @@ import inspect
 
 import keras
 
+from keras_iss._keras.errors import message_of
 from keras_iss._keras.graphs import (
     forgotten_calls,
     graph_behind,
@@ -305,7 +306,7 @@ def _called_in(model, inputs, training):
             graph = _graph(keras.Function(inputs, outputs))
         except Exception as error:
             raise UntraceableError(
-                f"cannot be called on symbolic inputs ({error})"
+                f"cannot be called on symbolic inputs ({message_of(error)})"
             ) from error
     for node in graph.nodes:
         phase = node.kwargs.get("training")

@@ -1,0 +1,303 @@
+"""Whether a smaller model computes what the pruned one does."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from keras_iss._keras.errors import message_of
+from keras_iss._keras.layers import inner_layers, takes_training
+from keras_iss._keras.masks import attach_mask, attached_mask
+from keras_iss._keras.running import call_without_effects
+from keras_iss._sampling import LENGTHS, Sampler, first_samples
+
+# Of the largest value of an output, and beside it, in float32. What is above
+# is looked at layer by layer, so that no rounding is taken for a fault.
+TOLERANCE = 1e-4
+NOISE = 2e-6
+
+# Of the largest value that a single layer reads or gives.
+LAYER_TOLERANCE = 1e-3
+
+_HALF = ("float16", "bfloat16")
+_HALF_FACTOR = 300
+
+
+class VerificationError(RuntimeError):
+    """A smaller model that computes something else than the pruned one."""
+
+
+def verify(found, rebuilt, values, data=None):
+    """Runs two models side by side.
+
+    In inference and, where nothing random is drawn, in training. Neither
+    model changes, nor do their states.
+
+    Args:
+        found: `Found` of the model.
+        rebuilt: `Rebuilt`, the smaller model.
+        values: List of pairs of a variable of the model and the value that it
+            has with the removed components at zero, where that is another.
+        data: Optional inputs to run on, of which some samples are taken.
+            Defaults to random ones.
+
+    Raises:
+        VerificationError: if the outputs differ, on two draws. The message
+            names the layer at which they part.
+        ValueError: if `data` does not fit the model.
+    """
+    _Comparison(found, rebuilt, values).run(data)
+
+
+class _Comparison:
+    def __init__(self, found, rebuilt, values):
+        self._trace = found.trace
+        self._found = found
+        self._rebuilt = rebuilt
+        self._values = values
+        self._old = found.trace.root
+        self._new = rebuilt.model
+        self._graph = found.trace.graph(self._old)
+        half = any(
+            layer.compute_dtype in _HALF for layer in inner_layers(self._old)
+        )
+        self._factor = _HALF_FACTOR if half else 1
+
+    def run(self, data):
+        differing = None
+        for seed in (0, 1):
+            inputs, expected = self._inputs(data, seed)
+            if inputs is None:
+                return
+            differing = self._first_difference(inputs, expected)
+            if differing is None:
+                return
+        raise VerificationError(self._message(*differing, data))
+
+    # What they are run on.
+
+    def _inputs(self, data, seed):
+        """Inputs that the model takes, and its outputs in inference.
+
+        `None` twice if there are none.
+        """
+        if data is not None:
+            inputs = first_samples(self._graph, data)
+            return inputs, self._outputs(self._old, inputs)[0]
+        sampler = Sampler(self._old, self._graph)
+        failure = "an input takes strings"
+        for length in LENGTHS:
+            inputs = sampler.draw(seed, length)
+            if inputs is None:
+                break
+            try:
+                expected, _ = self._outputs(self._old, inputs)
+            except Exception as error:
+                failure = message_of(error)
+                continue
+            if not _are_finite(expected):
+                # A logarithm or a root, maybe.
+                positive = sampler.draw(seed, length, positive=True)
+                others, _ = self._outputs(self._old, positive)
+                if _are_finite(others):
+                    return positive, others
+            return inputs, expected
+        warnings.warn(
+            f"The smaller model of `{self._old.name}` was not compared with "
+            f"it: it takes no random inputs ({failure}). Give some: "
+            "`shrink(..., data=x)`.",
+            stacklevel=5,
+        )
+        return None, None
+
+    # Running them.
+
+    def _first_difference(self, inputs, expected):
+        """The phase, layer and size of a difference, or `None`."""
+        difference = self._difference(inputs, expected, False)
+        if difference is None and not draws_in_training(self._old):
+            expected, drew = self._outputs(self._old, inputs, True)
+            if not drew:
+                difference = self._difference(inputs, expected, True)
+        return difference
+
+    def _difference(self, inputs, expected, training):
+        try:
+            got, _ = self._outputs(self._new, inputs, training)
+        except Exception as error:
+            return training, None, error
+        error = self._largest_error(expected, got)
+        if error is None:
+            return None
+        again, _ = self._outputs(self._old, inputs, training)
+        if self._largest_error(expected, again) is not None:
+            # Something random that Keras knows nothing of.
+            return None
+        layer = self._parting_layer(inputs, training)
+        if layer is None and error <= self._factor * LAYER_TOLERANCE:
+            # The rounding of many layers.
+            return None
+        return training, layer, error
+
+    def _outputs(self, model, inputs, training=False):
+        values = self._values if model is self._old else ()
+        outputs, drew = call_without_effects(model, inputs, training, values)
+        return list(map(_to_numpy, outputs)), drew
+
+    def _largest_error(self, expected, got):
+        """The largest error that is too large, or `None`."""
+        worst = None
+        for one, other in zip(expected, got, strict=True):
+            scale, error = _difference(one, other)
+            if error > self._factor * (TOLERANCE * scale + NOISE):
+                worst = max(worst or 0.0, error / max(scale, NOISE))
+        return worst
+
+    # Where they part.
+
+    def _parting_layer(self, inputs, training):
+        """The first operation that does something else in the new model.
+
+        Each operation of the new model reads what the old one gave.
+        """
+        parting = []
+
+        def call(node, args, kwargs):
+            kwargs = _in_phase(node, kwargs, training)
+            outputs = node.operation(*args, **kwargs)
+            looked_at = not parting and not node.only_for_masks
+            if looked_at and self._differs(node, args, kwargs, outputs):
+                parting.append(node.operation)
+            return outputs
+
+        flat = [
+            keras.ops.convert_to_tensor(value, dtype=x.dtype)
+            for x, value in zip(
+                keras.tree.flatten(self._graph.inputs),
+                keras.tree.flatten(inputs),
+            )
+        ]
+        try:
+            with keras.StatelessScope(state_mapping=self._values):
+                self._graph.run(flat, call)
+        except Exception:
+            # A diagnosis is not to hide what it is of.
+            return None
+        return parting[0] if parting else None
+
+    def _differs(self, node, args, kwargs, outputs):
+        symbolic = keras.tree.flatten((node.args, dict(node.kwargs)))
+        given = (
+            args,
+            {key: kwargs[key] for key in node.kwargs if key in kwargs},
+        )
+        if len(symbolic) != len(keras.tree.flatten(given)):
+            return False
+        smaller = [
+            self._cut(x, value)
+            for x, value in zip(symbolic, keras.tree.flatten(given))
+        ]
+        small_args, small_kwargs = keras.tree.pack_sequence_as(given, smaller)
+        more = {key: kwargs[key] for key in kwargs if key not in small_kwargs}
+        new = self._rebuilt.call(node, small_args, {**small_kwargs, **more})
+        largest = max(map(_largest, smaller), default=0.0)
+        for x, one, other in zip(
+            node.outputs, keras.tree.flatten(outputs), keras.tree.flatten(new)
+        ):
+            one, other = map(_to_numpy, (self._cut(x, one), other))
+            scale, error = _difference(one, other)
+            scale = max(scale, largest)
+            if error > self._factor * (LAYER_TOLERANCE * scale + NOISE):
+                return True
+        return False
+
+    def _cut(self, symbolic, value):
+        """What stays of the value of a symbolic tensor of the old graph."""
+        traced = self._trace.traced.get(id(symbolic))
+        if traced is None:
+            return value
+        cut = value
+        for i, axis in enumerate(traced.axes):
+            stays = None if axis is None else self._rebuilt.stays(axis.labels)
+            if stays is not None and not stays.all():
+                cut = keras.ops.take(cut, np.flatnonzero(stays), axis=i)
+        if cut is not value:
+            attach_mask(cut, attached_mask(value))
+        return cut
+
+    def _message(self, training, layer, error, data):
+        phase = "in training" if training else "in inference"
+        what = "the `data`" if data is not None else "random inputs"
+        name = self._old.name
+        begin = (
+            f"The smaller model of `{name}` does not compute what `{name}` "
+            f"with the removed components at zero does: on {what}, {phase}, "
+        )
+        if isinstance(error, Exception):
+            begin += f"it fails ({message_of(error)}). "
+        elif layer is None:
+            begin += f"the outputs differ by {error:.2g} of their size. "
+        else:
+            begin += (
+                f"they part at `{layer.name}` ({type(layer).__name__}), and "
+                f"the outputs differ by {error:.2g} of their size. "
+            )
+        return begin + (
+            "Nothing was changed. If that layer is your own, look at what its "
+            "`get_config` leaves out or its rule says; else please report it. "
+            "`verify=False` gives the smaller model all the same."
+        )
+
+
+def draws_in_training(model):
+    """Whether a layer is known to draw random numbers in training."""
+    rates = ("rate", "dropout", "recurrent_dropout", "stddev")
+    return any(
+        getattr(layer, "seed_generator", None) is not None
+        and any(getattr(layer, name, 0) for name in rates)
+        for layer in inner_layers(model)
+    )
+
+
+def _in_phase(node, kwargs, training):
+    if takes_training(node.operation):
+        return {**kwargs, "training": training}
+    return kwargs
+
+
+def _to_numpy(x):
+    value = keras.ops.convert_to_numpy(x)
+    return value.astype("float64") if value.dtype.kind in "fV" else value
+
+
+def _are_finite(arrays):
+    return all(
+        np.isfinite(one).all() for one in arrays if one.dtype.kind == "f"
+    )
+
+
+def _largest(value):
+    """The largest absolute value of an argument."""
+    if not keras.ops.is_tensor(value):
+        return 0.0
+    array = _to_numpy(value)
+    if array.dtype.kind not in "fiu" or not array.size:
+        return 0.0
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
+
+
+def _difference(one, other):
+    """The size of an output, and by how much another one differs from it."""
+    if one.shape != other.shape:
+        return 1.0, np.inf
+    if one.dtype.kind != "f" or other.dtype.kind != "f":
+        return 1.0, float(np.any(one != other))
+    finite = np.isfinite(one)
+    if not np.array_equal(one[~finite], other[~finite], equal_nan=True):
+        return 1.0, np.inf
+    if not finite.any():
+        return 1.0, 0.0
+    difference = np.abs(one[finite] - other[finite])
+    if not np.isfinite(difference).all():
+        return 1.0, np.inf
+    return float(np.abs(one[finite]).max()), float(difference.max())
