@@ -25,32 +25,66 @@ def structure_read_by(function):
 
 # Name in the reason: what the operation does to the units.
 MIXING = {
+    "sum_of_what_is_not_zero": lambda h: ops.sum(ops.sigmoid(h), axis=-1),
+    "sum_of_a_shifted_unit": lambda h: ops.sum(h + 1.0, axis=(1, 2)),
+    "norm_of_what_is_not_zero": lambda h: ops.norm(ops.cos(h), axis=-1),
+    "norm_of_the_smallest": lambda h: ops.norm(h, ord=float("-inf"), axis=-1),
+    "norm_of_negative_order": lambda h: ops.norm(h, ord=-1, axis=(1, 2)),
+    "normalize_of_what_is_not_zero": lambda h: ops.normalize(ops.exp(h)),
+    "unit_normalization_of_what_is_not_zero": lambda h: (
+        layers.UnitNormalization()(ops.softplus(h))
+    ),
+    "any_of_what_is_not_zero": lambda h: ops.any(h < 0.5, axis=-1),
+    "count_nonzero_of_what_is_not_zero": lambda h: ops.count_nonzero(
+        ops.equal(h, 0), axis=(1, 2)
+    ),
+    "all": lambda h: ops.all(h > 0, axis=-1),
+    "cumsum_of_what_is_not_zero": lambda h: ops.cumsum(ops.sigmoid(h), axis=-1),
+    "einsum_of_what_is_not_zero": lambda h: ops.einsum(
+        "btu,btu->bt", ops.exp(h), ops.exp(h)
+    ),
+    "max_of_negative_ones": lambda h: ops.max(-ops.abs(h), axis=-1),
+    "repeat_of_various_times": lambda h: ops.repeat(
+        h, np.array([1, 2, 1, 2, 1, 2]), axis=-1
+    ),
+    "pad_of_edges": lambda h: ops.pad(
+        h, ((0, 0), (0, 0), (1, 1)), mode="reflect"
+    ),
+    "average": lambda h: ops.average(
+        h, axis=1, weights=np.arange(5.0, dtype="float32")
+    ),
+    "quantile": lambda h: ops.quantile(h, 0.5, axis=-1),
+    "slice_update": lambda h: ops.slice_update(
+        h, (0, 0, 1), np.ones((1, 2, 2), "float32")
+    ),
+    "layer_normalization_of_time": lambda h: layers.LayerNormalization(axis=1)(
+        h
+    ),
+    "depthwise_conv1d_over_the_units": lambda h: layers.DepthwiseConv1D(2)(
+        layers.Permute((2, 1))(h)
+    ),
+    "softmax_mask": lambda h: layers.Softmax(axis=1, name="softmax_mask")(
+        h, mask=np.ones((1, 1, 6), "float32")
+    ),
     "softmax": lambda h: ops.softmax(h, axis=-1),
     "log_softmax": lambda h: ops.log_softmax(h),
     "activation": lambda h: layers.Activation("softmax")(h),
     "softmax_layer": lambda h: layers.Softmax(name="softmax_layer")(h),
-    "sum": lambda h: ops.sum(h, axis=-1),
     "mean": lambda h: ops.mean(h, axis=(1, 2)),
     "max": lambda h: ops.max(h, axis=2, keepdims=True),
     "min": lambda h: ops.min(h, axis=(1, 2), keepdims=True),
     "prod": lambda h: ops.prod(h, axis=-1),
     "std": lambda h: ops.std(h, axis=-1),
     "var": lambda h: ops.var(h, axis=-1),
-    "any": lambda h: ops.any(h > 0, axis=-1),
     "argmax": lambda h: ops.argmax(h, axis=-1),
     "argsort": lambda h: ops.argsort(h),
     "sort": lambda h: ops.sort(h),
     "top_k": lambda h: ops.top_k(h, 2)[0],
-    "norm": lambda h: ops.norm(h, axis=-1),
-    "normalize": lambda h: ops.normalize(h),
     "logsumexp": lambda h: ops.logsumexp(h, axis=-1),
-    "cumsum": lambda h: ops.cumsum(h, axis=-1),
     "cumprod": lambda h: ops.cumprod(h, axis=2),
-    "flip": lambda h: ops.flip(h, axis=-1),
     "roll": lambda h: ops.roll(h, 1, axis=2),
     "get_item": lambda h: h[:, :, :3],
     "get_item_of_one": lambda h: h[..., 0],
-    "get_item_backwards": lambda h: h[:, :, ::-1],
     "take": lambda h: ops.take(h, np.array([0, 1]), axis=2),
     "take_along_axis": lambda h: ops.take_along_axis(
         h, np.zeros((1, 1, 6), "int32"), axis=2
@@ -58,14 +92,10 @@ MIXING = {
     "slice": lambda h: ops.slice(h, [0, 0, 0], [1, TIME, 3]),
     "split": lambda h: ops.split(h, 2, axis=-1),
     "unstack": lambda h: ops.unstack(h, axis=-1),
-    "repeat": lambda h: ops.repeat(h, 2, axis=-1),
-    "tile": lambda h: ops.tile(h, (1, 1, 2)),
-    "pad": lambda h: ops.pad(h, ((0, 0), (0, 0), (1, 0))),
     "reshape": lambda h: ops.reshape(h, (-1, TIME, 2, 3)),
     "reshape_layer": lambda h: layers.Reshape(
         (3, TIME * 2), name="reshape_layer"
     )(h),
-    "einsum": lambda h: ops.einsum("btu->bt", h),
     "matmul": lambda h: ops.matmul(h, np.ones((6, 2), "float32")),
     "tensordot": lambda h: ops.tensordot(h, np.ones((6, 2), "float32"), 1),
     "tril": lambda h: ops.tril(h),
@@ -89,13 +119,10 @@ MIXING = {
     "layer_normalization": lambda h: layers.LayerNormalization()(h),
     "group_normalization": lambda h: layers.GroupNormalization(2)(h),
     "rms_normalization": lambda h: layers.RMSNormalization()(h),
-    "unit_normalization": lambda h: layers.UnitNormalization()(h),
     "batch_normalization": lambda h: layers.BatchNormalization(axis=1)(h),
     "spectral_normalization": lambda h: layers.SpectralNormalization(
         layers.Dense(2)
     )(h),
-    "depthwise_conv1d": lambda h: layers.DepthwiseConv1D(2)(h),
-    "separable_conv1d": lambda h: layers.SeparableConv1D(2, 2)(h),
     "conv1d_groups": lambda h: layers.Conv1D(
         2, 2, groups=2, name="conv1d_groups"
     )(h),
@@ -125,7 +152,7 @@ def test_what_mixes_or_indexes_the_units_pins_them_and_is_named(name):
     assert one.pinned
     named = one.pinned.replace("`", " ").split()
     assert any(
-        word.startswith(name.split("_of_")[0].split("_backw")[0])
+        word.startswith(name.split("_of_")[0].split("_over_")[0])
         for word in named
     ), one.pinned
 

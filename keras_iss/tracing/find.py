@@ -9,9 +9,13 @@ import numpy as np
 from keras_iss.structures import Slice, Structure, Structures, Weights, quoted
 from keras_iss.tracing import rules as rules
 from keras_iss.tracing.labels import FIXED
+from keras_iss.tracing.registry import is_replaced, why_no_rule
 from keras_iss.tracing.trace import KINDS, Names, Trace
 
 _PREPROCESSING = "keras.src.layers.preprocessing."
+
+# Enough for any but contrived models; whatever is left then has to stay.
+_WALKS = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,8 +102,7 @@ def find(model, include=("recurrent",)):
     if not getattr(model, "_jax_state_synced", True):
         # In the middle of an epoch its weights are in the compiled step.
         model.jax_state_sync()
-    trace = Trace(model, include)
-    trace.run()
+    trace = _walked(model, include)
     if not trace.makers:
         kinds = sorted({type(x).__name__ for x in model._flatten_layers()})
         raise ValueError(
@@ -107,6 +110,44 @@ def find(model, include=("recurrent",)):
             f"is made of {quoted(kinds)}. `include` takes {quoted(KINDS)}."
         )
     return _assemble(trace)
+
+
+def _walked(model, include):
+    """Walks a model until it is known what must stay.
+
+    Where only one of several axes may lose units, it may if those of the
+    others have to stay. That may come out later on the walk, and then the
+    next walk knows it from the start. Where units may go along several of
+    them in the end, those along the longest do.
+    """
+    trace, known = None, 0
+    for walk in range(_WALKS):
+        trace = Trace(model, include, before=trace)
+        if is_replaced(model):
+            trace.seal(why_no_rule(model))
+        else:
+            trace.run()
+        conflicts = trace.open_conflicts()
+        if not conflicts:
+            break
+        before, known = known, trace.staying_count()
+        if walk == _WALKS - 1:
+            for conflict in trace.conflicts:
+                for labels in (*conflict.axes, conflict.outcome):
+                    trace.labels.pin(labels, conflict.reason)
+        elif known == before or not any(len(x) == 1 for _, x in conflicts):
+            _settle(trace, conflicts)
+    return trace
+
+
+def _settle(trace, conflicts):
+    """Pins all but the longest axis of each conflict."""
+    for conflict, axes in conflicts:
+        axes = [x[~trace.labels.pinned(x)] for x in axes]
+        longest = max(axes, key=len)
+        for labels in axes:
+            if labels is not longest:
+                trace.labels.pin(labels, conflict.reason)
 
 
 def _check_include(include):

@@ -67,10 +67,13 @@ class Traced:
     Attributes:
         shape: Tuple of integers or `None`.
         axes: Tuple with an `Axis` or `None` (no labels) for each dimension.
+        not_negative: Boolean, whether it is known that no element is
+            negative.
     """
 
     shape: tuple
     axes: tuple
+    not_negative: bool = False
 
     @classmethod
     def of(cls, shape, axes=None):
@@ -191,6 +194,19 @@ class Labels:
         found = self._reason[roots[roots != FIXED]]
         found = found[found != _NO_REASON]
         return self._reasons[found[0]] if len(found) else None
+
+    def by_reason(self, labels):
+        """Which labels must stay, and why.
+
+        Returns:
+            List of pairs: an integer array of positions, and a reason.
+        """
+        roots = self.roots(labels)
+        number = np.where(roots == FIXED, _NO_REASON, self._reason[roots])
+        return [
+            (np.flatnonzero(number == one), self._reasons[one])
+            for one in np.unique(number[number != _NO_REASON]).tolist()
+        ]
 
     def _union(self, first, second):
         while True:

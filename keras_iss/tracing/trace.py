@@ -1,5 +1,6 @@
 """The walk over a model: rules in, ties and pins out."""
 
+import collections
 import dataclasses
 import inspect
 import warnings
@@ -8,9 +9,16 @@ import keras
 import numpy as np
 
 from keras_iss._keras.masks import attached_mask
+from keras_iss.tracing.configs import takes_another
 from keras_iss.tracing.graph import UntraceableError, graph_of
 from keras_iss.tracing.labels import FIXED, Axis, Labels, Traced
-from keras_iss.tracing.registry import rule_for
+from keras_iss.tracing.registry import (
+    has_own_rule,
+    is_built_in,
+    is_replaced,
+    rule_for,
+    why_no_rule,
+)
 
 KINDS = ("recurrent", "dense", "embedding")
 
@@ -82,15 +90,32 @@ class Child:
     layer: keras.layers.Layer
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Conflict:
+    """Axes along only one of which units may go.
+
+    Attributes:
+        axes: List of integer arrays, the labels of each.
+        outcome: Integer array, labels that stand for what comes of them.
+        reason: String, why the others stay.
+    """
+
+    axes: list
+    outcome: np.ndarray
+    reason: str
+
+
 class Trace:
     """Everything that is learnt on a walk over a model.
 
     Args:
         model: The model.
         include: Tuple of the kinds of layers whose units are wanted.
+        before: Optional `Trace` of an earlier walk over the same model. What
+            had to stay on it does so from the start.
     """
 
-    def __init__(self, model, include):
+    def __init__(self, model, include, before=None):
         self.root = model
         self.include = include
         self.labels = Labels()
@@ -103,11 +128,17 @@ class Trace:
         self.children = []
         self.equal_sizes = []
         self.sizes = {}
+        self.conflicts = []
         self._units = {}
+        self._unbound = collections.Counter()
+        self._resizable = {} if before is None else before._resizable
+        self._staying = {} if before is None else before.staying_units()
         self._maker_names = Names()
-        self._graphs = {}
+        self._warned = set() if before is None else before._warned
+        self._graphs = {} if before is None else before._graphs
         self._called = set()
         self._entered = {}
+        self._raised_by_own_rule = None
         self.traced = {}
         self.touched = {}
 
@@ -121,6 +152,10 @@ class Trace:
             return
         outputs = self.follow(root, [Traced.of(x.shape) for x in inputs])
         self.pin(outputs, f"it is an output of the model `{root.name}`")
+
+    def seal(self, why):
+        """Takes the model for one that nothing is known of."""
+        self._seal(Call(self, self.root, self.root.name), (), {}, why)
 
     def graph(self, model):
         """The graph of a model, made once."""
@@ -216,10 +251,12 @@ class Trace:
                 f"is quantized ({operation.quantization_mode}), and only "
                 "float weights can be cut: shrink first, then quantize"
             )
-            warnings.warn(f"{call.title} {why}.", stacklevel=2)
+            self._warn(f"{call.title} {why}.")
             return self._opaque(call, args, kwargs, why)
         if rule is None:
-            if isinstance(operation, (keras.Model, keras.Function)):
+            if isinstance(operation, (keras.Model, keras.Function)) and not (
+                isinstance(operation, keras.Model) and is_replaced(operation)
+            ):
                 return self._nested(call, args, kwargs)
             return self._opaque(call, args, kwargs, call.without_rule)
         try:
@@ -230,9 +267,27 @@ class Trace:
         for name, value in bound.arguments.items():
             if name == "mask" or name.endswith("_mask"):
                 self.pin(value, f"{call.title} takes it for a mask")
-        outputs = rule(call, *args, **kwargs)
-        self._check(call, args, kwargs, outputs)
+        try:
+            outputs = rule(call, *args, **kwargs)
+            self._check(call, args, kwargs, outputs)
+        except Exception as error:
+            if not is_built_in(rule) or error is self._raised_by_own_rule:
+                self._raised_by_own_rule = error
+                raise
+            # Nobody's model is to fail for a mistake in the tracer.
+            why = f"is not followed: its rule failed ({error!r})"
+            self._warn(
+                f"{call.title} {why}. Please report it. Its units keep their "
+                "number."
+            )
+            return self._opaque(call, args, kwargs, why)
         return outputs
+
+    def _warn(self, message):
+        """Warns, once in all the walks over a model."""
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=2)
 
     def _nested(self, call, args, kwargs):
         """Walks a model that is called inside another one."""
@@ -374,8 +429,7 @@ class Trace:
         """The labels of the units that a layer makes, the same every time."""
         memo = (id(call.operation), key)
         if memo not in self._units:
-            labels = self.labels.new(size)
-            self._units[memo] = labels
+            labels = self._new(memo, size)
             if kind in self.include:
                 name = self._maker_names.of([call.name])
                 self.makers.append(Maker(name, labels))
@@ -387,6 +441,85 @@ class Trace:
                     f"(include={wanted!r} would let them go)",
                 )
         return self._units[memo]
+
+    def unbound(self, operation, size):
+        """Labels that take the units of whatever they are tied to."""
+        self._unbound[id(operation)] += 1
+        return self._new((id(operation), self._unbound[id(operation)]), size)
+
+    def _new(self, memo, size):
+        self._units[memo] = labels = self.labels.new(size)
+        for positions, reason in self._staying.get(memo, ()):
+            if positions.max() < size:
+                self.labels.pin(labels[positions], reason)
+        return labels
+
+    def staying_units(self):
+        """What had to stay on this walk.
+
+        Returns:
+            Dict from what made labels to a list of pairs: the positions along
+            its axis that stay, and why.
+        """
+        return {
+            memo: self.labels.by_reason(labels)
+            for memo, labels in self._units.items()
+            if self.labels.pinned(labels).any()
+        }
+
+    def staying_count(self):
+        """Integer, how many of the labels stay."""
+        return sum(
+            int(self.labels.pinned(labels).sum())
+            for labels in self._units.values()
+        )
+
+    def can_resize(self, call, operation, path):
+        """Whether an entry of a config can be another number.
+
+        Known of classes with rules of their own. A subclass that goes by its
+        parent's rule may have a constructor that knows better.
+        """
+        if has_own_rule(type(call.operation)) or not isinstance(
+            call.operation, keras.layers.Layer
+        ):
+            return True
+        memo = (id(operation), path)
+        if memo not in self._resizable:
+            self._resizable[memo] = takes_another(operation, path)
+        return self._resizable[memo]
+
+    def open_conflicts(self):
+        """Conflicts of axes of which some may still lose units.
+
+        What comes of the others stays.
+
+        Returns:
+            List of pairs of a `Conflict` and the labels that may go, an array
+            for each of its axes that has some.
+        """
+        if not self.conflicts:
+            return []
+        wanted = np.zeros(len(self.labels), bool)
+        for maker in self.makers:
+            wanted[self.labels.roots(maker.labels)] = True
+        waiting = self.conflicts
+        while True:
+            found = [(one, self._may_go(one, wanted)) for one in waiting]
+            for one, free in found:
+                if not free:
+                    self.labels.pin(one.outcome, one.reason)
+            waiting = [one for one, free in found if free]
+            if len(waiting) == len(found):
+                return found
+
+    def _may_go(self, conflict, wanted):
+        """The labels of each axis that may go; those of nobody stay."""
+        for labels in conflict.axes:
+            own = wanted[self.labels.roots(labels)] | (labels == FIXED)
+            self.labels.pin(labels[~own], "no layer that was asked for has it")
+        free = [x[~self.labels.pinned(x)] for x in conflict.axes]
+        return [labels for labels in free if len(labels)]
 
 
 class Call:
@@ -420,6 +553,14 @@ class Call:
         return f"`{self.name}` ({type(self.operation).__name__})"
 
     @property
+    def found_a_mask(self):
+        """Whether Keras found a mask for what the layer is called on."""
+        if self.node is None:
+            return False
+        masks = [self.node.kwargs[key] for key in self.node.found_masks]
+        return any(x is not None for x in keras.tree.flatten(masks))
+
+    @property
     def include(self):
         """Tuple of the kinds of layers whose units were asked for."""
         return self._trace.include
@@ -427,9 +568,7 @@ class Call:
     @property
     def without_rule(self):
         """What messages say of an operation that has no rule."""
-        if isinstance(self.operation, keras.layers.Layer):
-            return "has no rule (`keras_iss.register_rule` takes one)"
-        return "has no rule"
+        return why_no_rule(self.operation)
 
     def units(self, size, kind, zero=False, key="units"):
         """Makes units.
@@ -459,7 +598,8 @@ class Call:
         For tensors that the layer makes to measure, such as initial states
         of zeros, and for variables that are read in several ways.
         """
-        return Axis(self._trace.labels.new(size), np.full(size, True))
+        labels = self._trace.unbound(self.operation, size)
+        return Axis(labels, np.full(size, True))
 
     def weight(self, variable, axes, uses=1):
         """Says which units the axes of a weight matrix divide.
@@ -527,7 +667,7 @@ class Call:
         if not labelled:
             return None
         first = labelled[0]
-        if len({len(one) for one in labelled}) > 1:
+        if len({len(one) for one in axes if one is not None}) > 1:
             self._trace.pin(labelled, f"{self.title} stretches an axis")
             return None
         zero = first.zero
@@ -568,6 +708,34 @@ class Call:
             axes=[x if i in keep else None for i, x in enumerate(tensor.axes)]
         )
 
+    def may_go(self, axis):
+        """Whether any unit along an axis may go, as far as is known yet."""
+        return axis is not None and not (
+            self._trace.labels.pinned(axis.labels).all()
+        )
+
+    def only_one(self, axes, what, size):
+        """Says that units may go along one of several axes at most.
+
+        Args:
+            axes: List of `Axis` along which some may go, as far as is known
+                yet. If no unit but those of one of them may go in the end,
+                the model is walked once more, and `may_go` says so from the
+                start.
+            what: String, what the operation does to them, as in `pin`.
+            size: Integer, the size of the axis that they come to.
+
+        Returns:
+            An `Axis` that stands for it until then.
+        """
+        labels = self._trace.labels.new(size)
+        self._trace.conflicts.append(
+            Conflict(
+                [one.labels for one in axes], labels, f"{self.title} {what}"
+            )
+        )
+        return Axis(labels, np.full(size, True))
+
     def contract(self, *axes):
         """Says that a product is summed over the units without weights.
 
@@ -599,6 +767,12 @@ class Call:
         if axis is None:
             return
         operation, path = self._config.locate(key)
+        if axis.labelled and not self._trace.can_resize(self, operation, path):
+            self.pin(
+                axis,
+                f"cannot be made with another `{path[-1]}`: its constructor "
+                "and `get_config` would have to hand it on",
+            )
         known = self._trace.sizes.setdefault((id(operation), path), axis)
         self.tie(known, axis, where="is called on an axis that must stay, too")
         if axis.labelled:
