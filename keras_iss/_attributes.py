@@ -50,15 +50,13 @@ class _Carrier:
             return
         self._seen.add(id(old))
         self._counterparts[id(old)] = new
-        held, got = attributes(old), attributes(new)
+        held, got = _settable(old), _settable(new)
         for one, two in _layers_of_graphs(old, new):
             self.carry(one, two)
         for name in _names(old):
-            if name not in held:
-                continue
             value, missing = held[name], name not in got
             other = got.get(name)
-            for one, two in _layer_pairs(value, other):
+            for one, two in layer_pairs(value, other):
                 self.carry(one, two)
             if missing and _lives(value):
                 continue
@@ -85,12 +83,12 @@ class _Carrier:
         fresh = self._fresh(old)
         if fresh is None:
             return not resized or not _is_of_numbers(value)
-        made = attributes(fresh)
+        made = _settable(fresh)
         return name not in made or not self._same(value, made[name])
 
     def _same(self, one, other, depth=0):
         """Whether two values do the same, each in its layer."""
-        if one is other or self._counterparts.get(id(one)) is other:
+        if one is other or self._counterparts.get(id(one), self) is other:
             return True
         if isinstance(one, keras.layers.Layer) or _is_state(one):
             # Layers are gone through by themselves.
@@ -158,9 +156,15 @@ def _names(layer):
             for name in names
             if not name.startswith("_") or _has_layers(attributes(layer)[name])
         ]
+    return names if isinstance(layer, keras.Model) else [*names, *_SETTABLE]
+
+
+def _settable(layer):
+    """What a layer holds, with what is set through properties."""
+    held = attributes(layer)
     if isinstance(layer, keras.Model):
-        return names
-    return [*names, *_SETTABLE]
+        return held
+    return {**held, **{name: getattr(layer, name) for name in _SETTABLE}}
 
 
 def _has_layers(value):
@@ -177,17 +181,17 @@ def _layers_of_graphs(old, new):
                 yield layer, named[layer.name]
 
 
-def _layer_pairs(value, other):
+def layer_pairs(value, other):
     """Pairs of layers at the same place of two values."""
     if isinstance(value, keras.layers.Layer):
         if type(value) is type(other):
             yield value, other
     elif isinstance(value, dict) and isinstance(other, dict):
         for key in value:
-            yield from _layer_pairs(value[key], other.get(key))
+            yield from layer_pairs(value[key], other.get(key))
     elif isinstance(value, (list, tuple)) and isinstance(other, (list, tuple)):
         for one, two in zip(value, other):
-            yield from _layer_pairs(one, two)
+            yield from layer_pairs(one, two)
 
 
 def _is_state(value):
@@ -205,7 +209,12 @@ def _is_state(value):
 
 
 def _lives(value):
-    return isinstance(value, keras.layers.Layer) or _is_state(value)
+    foreign = hasattr(type(value), "state_dict") or (
+        # A variable or a module of the backend's own.
+        hasattr(type(value), "trainable_variables")
+        or (hasattr(type(value), "assign") and hasattr(type(value), "shape"))
+    )
+    return isinstance(value, keras.layers.Layer) or _is_state(value) or foreign
 
 
 def holds_state(value, depth=0):
@@ -272,7 +281,24 @@ def _equal_arrays(one, other):
     )
 
 
+def copied_containers(value):
+    """The value, in containers and arrays that nobody else holds."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if _is_array(value):
+        return keras.ops.copy(value)
+    if isinstance(value, dict):
+        return {key: copied_containers(one) for key, one in value.items()}
+    if type(value) in (list, tuple, set, frozenset) or (
+        isinstance(value, list) and not hasattr(value, "_fields")
+    ):
+        kind = list if isinstance(value, list) else type(value)
+        return kind(map(copied_containers, value))
+    return value
+
+
 def _put(layer, name, value):
+    value = copied_containers(value)
     try:
         setattr(layer, name, value)
     except (AttributeError, ValueError):

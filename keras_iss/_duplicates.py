@@ -9,7 +9,11 @@ import types
 
 import keras
 
-from keras_iss._attributes import closes_over_state, holds_state
+from keras_iss._attributes import (
+    closes_over_state,
+    copied_containers,
+    holds_state,
+)
 from keras_iss._keras.layers import (
     attributes,
     bare_layer,
@@ -63,7 +67,7 @@ class _Duplicator:
         hidden = internal_names(self._layer)
         held = attributes(self._layer)
         for name in ("supports_masking", "activity_regularizer", "input_spec"):
-            setattr(self.copy, name, held.get(name))
+            setattr(self.copy, name, getattr(self._layer, name))
         for name, value in held.items():
             if name not in hidden:
                 setattr(self.copy, name, self._copied(value, name))
@@ -109,4 +113,4 @@ class _Duplicator:
                 f"its attribute `{name}` reads a layer or a variable in a way "
                 "that only the constructor could make anew"
             )
-        return value
+        return copied_containers(value)

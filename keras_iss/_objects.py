@@ -142,9 +142,10 @@ class StandIns:
 
 
 def is_own(value):
-    """Whether a class or function is neither of Keras nor of Python."""
+    """Whether a class is neither of Keras nor of this package."""
     module = getattr(value, "__module__", None) or ""
-    return module.split(".")[0] not in ("keras", "builtins", "numpy")
+    known = ("keras", "keras_iss", "builtins", "numpy")
+    return module.split(".")[0] not in known
 
 
 def is_function(value):
@@ -153,6 +154,9 @@ def is_function(value):
     Keras writes its own functions by their names, and finds them.
     """
     if isinstance(value, type) or not callable(value) or _tells_config(value):
+        return False
+    if hasattr(type(value), "state_dict"):
+        # A module of PyTorch, with weights of its own.
         return False
     plain = isinstance(value, (types.FunctionType, types.BuiltinFunctionType))
     known = plain and (getattr(value, "__module__", None) or "").startswith(

@@ -14,7 +14,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_iss._attributes import carry_attributes
+from keras_iss._attributes import carry_attributes, layer_pairs
 from keras_iss._duplicates import UncopyableError, duplicate
 from keras_iss._keras.configs import trusted_configs
 from keras_iss._keras.errors import message_of
@@ -22,10 +22,17 @@ from keras_iss._keras.graphs import graph_behind, nodes_in_order, producer
 from keras_iss._keras.layers import (
     attributes,
     inner_layers,
+    internal_names,
     own_variables,
     replace_layer,
+    state_of,
 )
 from keras_iss._keras.masks import attach_mask, attached_mask, detach_masks
+from keras_iss._loading import (
+    loading_problem,
+    shares_layers,
+    smaller_of_its_class,
+)
 from keras_iss._models import model_like, sequential_like
 from keras_iss._objects import remade
 from keras_iss._optimizer_state import carry_exclusions, like, slots
@@ -78,6 +85,7 @@ def rebuild(found, alive, zero):
             ) from error
         builder.carry_weights()
         builder.attach_masks()
+        new = _one_that_loads(old, new, builder)
         _warn_of_losses(old, new, builder.variables)
         _compile(old, new, builder.variables, builder.cut)
     return Rebuilt(new, builder.variables, builder.stays, builder.new_call)
@@ -305,21 +313,55 @@ class _Builder:
         self._carry_own(old, new)
         return new
 
+    def of_the_same_class(self, old):
+        """A smaller model made by the constructor of the user's own class.
+
+        With the weights that stay; `None` if there is none.
+        """
+        variables = state_of(old)
+        cut = [self.cut(v.value, v) for v in variables]
+        sizes = {
+            (v.shape[axis], len(kept))
+            for v in variables
+            for axis, kept in self._kept.get(id(v), {}).items()
+        }
+        sizes |= {
+            (len(one.labels), int(self.stays(one.labels).sum()))
+            for settings in self._settings.values()
+            for one in settings
+            if one.labels is not None and not self.stays(one.labels).all()
+        }
+        shapes = [tuple(value.shape) for value in cut]
+        new = smaller_of_its_class(old, shapes, sizes)
+        if new is None:
+            return None
+        for one, other, value in zip(variables, state_of(new), cut):
+            other.assign(value)
+            other.trainable = one.trainable
+            self.variables[id(one)] = other
+        carry_attributes(old, new, self._is_resized, self._fresh)
+        return new
+
     def _carry_own(self, old, new):
         """What a model holds beside its graph."""
         carry_attributes(old, new, self._is_resized, self._fresh)
         if type(new) is not type(old):
             return
         self._assign(old, own_variables(old), own_variables(new))
-        for name, inner in _held(old).items():
-            made = self._made.get(id(inner), (None,))[0]
-            known = attributes(new).get(name)
-            if made is not None and known is not made:
-                setattr(new, name, made)
-            elif made is None and known is not None:
-                _build_like(inner, known)
-                self._made[id(inner)] = (known, inner)
-                self._pairs.append((inner, known))
+        known = attributes(new)
+        for name, value in attributes(old).items():
+            if name in internal_names(old):
+                continue
+            for inner, other in layer_pairs(value, known.get(name)):
+                if id(inner) not in self._made:
+                    _build_like(inner, other)
+                    self._made[id(inner)] = (other, inner)
+                    self._pairs.append((inner, other))
+            leaves = keras.tree.flatten(value)
+            if leaves and all(id(one) in self._made for one in leaves):
+                # Such as a list of the layers of the graph.
+                made = [self._made[id(one)][0] for one in leaves]
+                setattr(new, name, keras.tree.pack_sequence_as(value, made))
 
     def _sequential(self, old, graph):
         layers = [
@@ -662,6 +704,30 @@ def _with_mask(x, mask, name):
     return model(x, mask=mask)
 
 
+def _one_that_loads(old, new, builder):
+    """The new model; or where Keras could not load it, one of the old class.
+
+    Warns if neither can be loaded.
+    """
+    another_class = type(new) is not type(old)
+    if not another_class and not shares_layers(new):
+        return new
+    problem = loading_problem(new)
+    if problem is None:
+        return new
+    if another_class and not isinstance(old, keras.Sequential):
+        of_the_class = builder.of_the_same_class(old)
+        if of_the_class is not None:
+            return of_the_class
+    warnings.warn(
+        f"The smaller model of `{old.name}` computes what it should, but a "
+        f"file that it is saved to cannot be loaded: {problem}. Keep its "
+        "weights by `get_weights`, or let only one layer hold what is shared.",
+        stacklevel=4,
+    )
+    return new
+
+
 def _warn_of_losses(old, new, variables):
     """Says what of a model of the user's own class does not go over."""
     left = [v.path for v in old.weights if id(v) not in variables]
@@ -671,11 +737,14 @@ def _warn_of_losses(old, new, variables):
             f"`{old.name}`: the smaller model does without them.",
             stacklevel=4,
         )
-    if type(new) is not type(old) and not isinstance(old, keras.Sequential):
+    if type(new) is not type(old) and type(old) is not keras.Sequential:
+        kind = (
+            "Sequential" if isinstance(new, keras.Sequential) else "Functional"
+        )
         warnings.warn(
             f"`{old.name}` is a `{type(old).__name__}`. The smaller model is a "
-            "Functional one of the same layers: it has no methods of that "
-            "class, such as a `train_step` of its own.",
+            f"{kind} one of the same layers: it has no methods of that class, "
+            "such as a `train_step` of its own.",
             stacklevel=4,
         )
 

@@ -11,6 +11,9 @@ LENGTHS = (3, 16, 64, 200)
 
 BATCH = 2
 
+SHORT = 3
+"""Time steps that are taken of a fixed number, where a few will do."""
+
 _CARRIES = (
     "Cast ConvertToTensor Copy ExpandDims Flatten GetItem Identity InputLayer "
     "Permute Ravel Reshape Squeeze Swapaxes Transpose"
@@ -43,6 +46,13 @@ class Sampler:
             if isinstance(one, keras.layers.Embedding)
         ]
         self._smallest_vocabulary = min(sizes, default=2)
+        self._stateful = any(getattr(one, "stateful", False) for one in layers)
+
+    @property
+    def takes_strings(self):
+        """Boolean, whether an input takes strings, which are not drawn."""
+        inputs = keras.tree.flatten(self._graph.inputs)
+        return any(x.dtype == "string" for x in inputs)
 
     def draw(self, seed, length, positive=False):
         """Inputs, nested as the model takes them.
@@ -54,21 +64,46 @@ class Sampler:
                 uniform between 0 and 1.
 
         Returns:
-            Nested structure of arrays, or `None` if an input takes strings.
+            Nested structure of arrays.
         """
-        rng = np.random.default_rng(seed)
-        inputs = keras.tree.flatten(self._graph.inputs)
-        if any(x.dtype == "string" for x in inputs):
-            return None
 
-        def array(x):
-            shape = [
+        def shape(x):
+            return [
                 (length if i else BATCH) if size is None else size
                 for i, size in enumerate(x.shape)
             ]
-            return self._array(x, shape, rng, positive)
 
-        return keras.tree.map_structure(array, self._graph.inputs)
+        return self._drawn(seed, shape, positive)
+
+    def draw_short(self, seed, positive=False):
+        """Inputs of a few samples and time steps, whatever the model says.
+
+        Returns:
+            Nested structure of arrays, or `None` if no size is fixed that
+            would be shorter. The model may refuse them; its layers need not.
+        """
+        shortened = []
+
+        def shape(x):
+            sizes = [SHORT if size is None else size for size in x.shape]
+            if not self._stateful:
+                shortened.append(sizes[0] > BATCH and x.shape[0] is not None)
+                sizes[0] = BATCH
+            time = 2 if x.dtype.startswith(("int", "uint")) else 3
+            if len(sizes) >= time and sizes[1] > 4 * SHORT:
+                shortened.append(True)
+                sizes[1] = SHORT
+            return sizes
+
+        inputs = self._drawn(seed, shape, positive)
+        return inputs if any(shortened) else None
+
+    def _drawn(self, seed, shape, positive):
+        rng = np.random.default_rng(seed)
+        return keras.tree.map_structure(
+            lambda x: self._array(x, shape(x), rng, positive),
+            self._graph.inputs,
+        )
 
     def _array(self, x, shape, rng, positive):
         limit = vocabulary(self._graph, x)

@@ -7,6 +7,8 @@ from keras.src.backend.common import global_state
 from keras.src.layers.layer import CallContext
 from keras.src.models.functional import Functional
 
+from keras_iss._keras.layers import internal_names
+
 
 def graph_behind(model):
     """The `keras.Function` whose graph is what the model computes, or `None`.
@@ -90,7 +92,11 @@ def forgotten_calls(model):
     ]
     lengths = list(map(len, connections))
     losses = [(layer, list(layer._losses)) for layer in layers]
-    plain = [(vars(layer), _plain_attributes(layer)) for layer in layers]
+    plain = [
+        (vars(layer), _plain_attributes(layer))
+        for layer in layers
+        if layer.built
+    ]
     try:
         yield
     finally:
@@ -105,8 +111,9 @@ def forgotten_calls(model):
 
 def _plain_attributes(layer):
     plain = (bool, int, float, str, type(None))
+    hidden = internal_names(layer)
     return {
         name: value
         for name, value in vars(layer).items()
-        if isinstance(value, plain)
+        if isinstance(value, plain) and name not in hidden
     }

@@ -152,6 +152,11 @@ def seed_states(layer):
     ]
 
 
+def state_of(model):
+    """The weights of a model, and the seeds; not those of its metrics."""
+    return [*model.weights, *seed_states(model)]
+
+
 def takes_training(operation):
     """Whether an operation is told if it is called in training."""
     return bool(getattr(operation, "_call_has_training_arg", False))

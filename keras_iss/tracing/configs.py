@@ -16,7 +16,7 @@ def takes_another(operation, path):
     """
     try:
         wanted = _at(operation.get_config(), path) + 1
-        with _no_trace_left():
+        with no_trace_left():
             new = remade(
                 operation, lambda config, _: _with(config, path, wanted)
             )
@@ -26,7 +26,7 @@ def takes_another(operation, path):
 
 
 @contextlib.contextmanager
-def _no_trace_left():
+def no_trace_left():
     """For layers that are made to be thrown away: they draw seeds."""
     state = random.getstate()
     try:

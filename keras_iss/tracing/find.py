@@ -172,14 +172,13 @@ def _check_built(model):
             "keras-iss takes a `keras.Model`. Received: "
             f"{model!r} (of type {type(model).__name__})"
         )
-    for layer in [model, *model._flatten_layers(include_self=False)]:
-        # What a layer of preprocessing holds is never built by itself.
-        own = not type(layer).__module__.startswith(_PREPROCESSING)
-        if own and not layer.built:
-            raise ValueError(
-                f"`{layer.name}` has not been built: call the model on data, "
-                "or give it an `Input`, before `find_structures`."
-            )
+    if not model.built or (
+        isinstance(model, keras.Sequential) and not model.inputs
+    ):
+        raise ValueError(
+            f"`{model.name}` has not been built: call the model on data, or "
+            "give it an `Input`, before `find_structures`."
+        )
 
 
 def _assemble(trace):

@@ -225,21 +225,36 @@ def _exact_inputs(model, shapes):
         getattr(layer, "stateful", False) for layer in model._flatten_layers()
     )
 
-    def exact(shape):
-        return keras.Input(
-            batch_shape=shape if stateful else (None, *shape[1:])
-        )
+    def exact(shape, name=None):
+        shape = shape if stateful else (None, *shape[1:])
+        return keras.Input(batch_shape=shape, name=name)
 
-    inputs = keras.tree.map_shape_structure(exact, shapes)
+    if isinstance(shapes, dict):
+        # Keras wants inputs to be called what they are in a dict.
+        inputs = {
+            key: keras.tree.map_shape_structure(
+                lambda shape: exact(shape, key if _is_shape(value) else None),
+                value,
+            )
+            for key, value in shapes.items()
+        }
+    else:
+        inputs = keras.tree.map_shape_structure(exact, shapes)
     graph = _called(model, inputs).graph
     tokens = _token_inputs(graph)
 
     def typed(x):
         if id(x) not in tokens:
             return x
-        return keras.Input(batch_shape=x.shape, dtype="int32")
+        return keras.Input(batch_shape=x.shape, dtype="int32", name=x.name)
 
     return keras.tree.map_structure(typed, inputs) if tokens else inputs
+
+
+def _is_shape(value):
+    return isinstance(value, (tuple, list)) and all(
+        size is None or isinstance(size, int) for size in value
+    )
 
 
 def _token_inputs(graph):
@@ -262,7 +277,7 @@ def _inputs_of_any_length(model, exact):
             count = max(len(lengths) - kept, 0)
             count = count if last is None else min(count, last)
             shape = (batch, *[None] * count, *lengths[count:])
-            return keras.Input(batch_shape=shape, dtype=x.dtype)
+            return keras.Input(batch_shape=shape, dtype=x.dtype, name=x.name)
 
         return open_up
 

@@ -2,14 +2,17 @@
 
 import collections
 import dataclasses
+import functools
 import inspect
 import warnings
 
 import keras
 import numpy as np
 
+from keras_iss._keras.errors import message_of
 from keras_iss._keras.masks import attached_mask
-from keras_iss.tracing.configs import takes_another
+from keras_iss._objects import is_own, remade
+from keras_iss.tracing.configs import no_trace_left, takes_another
 from keras_iss.tracing.graph import UntraceableError, graph_of
 from keras_iss.tracing.labels import FIXED, Axis, Labels, Traced
 from keras_iss.tracing.registry import (
@@ -139,6 +142,7 @@ class Trace:
         self._called = set()
         self._entered = {}
         self._raised_by_own_rule = None
+        self._remade = {} if before is None else before._remade
         self.traced = {}
         self.touched = {}
 
@@ -162,6 +166,27 @@ class Trace:
         if id(model) not in self._graphs:
             self._graphs[id(model)] = graph_of(model)
         return self._graphs[id(model)]
+
+    @functools.cached_property
+    def mask_sources(self):
+        """What makes masks, seen from the graph of the whole model.
+
+        Returns:
+            Tuple of the `id` of every node of that graph, whether any layer
+            may make a mask, and whether all that may stand in the graph.
+        """
+        nodes = self.graph(self.root).nodes
+        operations = {id(node.operation) for node in nodes}
+        sources = [
+            layer
+            for layer in self.root._flatten_layers(include_self=False)
+            if _may_make_mask(layer)
+        ]
+        return (
+            {id(node) for node in nodes},
+            bool(sources),
+            all(id(layer) in operations for layer in sources),
+        )
 
     def has_graph(self, model):
         """Whether a model was walked."""
@@ -253,6 +278,10 @@ class Trace:
             )
             self._warn(f"{call.title} {why}.")
             return self._opaque(call, args, kwargs, why)
+        if rule is not None and is_own(type(operation)):
+            why = self._why_not_remade(operation)
+            if why is not None:
+                return self._opaque(call, args, kwargs, why)
         if rule is None:
             if isinstance(operation, (keras.Model, keras.Function)) and not (
                 isinstance(operation, keras.Model) and is_replaced(operation)
@@ -288,6 +317,22 @@ class Trace:
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, stacklevel=2)
+
+    def _why_not_remade(self, operation):
+        """Why a layer of one's own could not be made in another size."""
+        if id(operation) not in self._remade:
+            why = None
+            try:
+                with no_trace_left():
+                    remade(operation)
+            except Exception as error:
+                why = (
+                    f"cannot be made anew from its config "
+                    f"({message_of(error)}): its class needs a `get_config` "
+                    "that its constructor takes back"
+                )
+            self._remade[id(operation)] = why
+        return self._remade[id(operation)]
 
     def _nested(self, call, args, kwargs):
         """Walks a model that is called inside another one."""
@@ -863,19 +908,12 @@ class Call:
         Inside a nested model or a wrapper, a mask that was found outside
         arrives unseen; and one that is found inside leaves unseen.
         """
-        trace = self._trace
-        sources = [
-            layer
-            for layer in trace.root._flatten_layers(include_self=False)
-            if _may_make_mask(layer)
-        ]
-        nodes = trace.graph(trace.root).nodes
-        if not any(node is self.node for node in nodes):
-            return not sources
+        in_sight, has_sources, all_in_sight = self._trace.mask_sources
+        if self.node is None or id(self.node) not in in_sight:
+            return not has_sources
         if any(attached_mask(x) is not None for x in self.node.inputs):
             return True
-        in_sight = {id(node.operation) for node in nodes}
-        return all(id(layer) in in_sight for layer in sources)
+        return all_in_sight
 
 
 class _Config:

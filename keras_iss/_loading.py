@@ -1,0 +1,134 @@
+"""Models that Keras saves and cannot load, and what is done about them.
+
+Keras writes a layer that two others hold into a file twice and its weights
+once, so that the file cannot be read. A model of the user's own class may
+share its layers all the same, if its constructor makes them.
+"""
+
+import itertools
+
+import keras
+
+from keras_iss._keras.errors import message_of
+from keras_iss._keras.layers import attributes, inner_layers, state_of
+from keras_iss._keras.saving import loaded_from_its_config
+from keras_iss._objects import remade
+from keras_iss._scopes import known_objects
+
+_MOST_TRIALS = 256
+
+
+def loading_problem(model):
+    """Why Keras could not load a saved model, or `None` if it could.
+
+    Args:
+        model: A built `keras.Model`, made of a graph.
+    """
+    try:
+        with known_objects(model):
+            loaded = loaded_from_its_config(model)
+    except Exception as error:
+        return f"Keras cannot read its config ({message_of(error)})"
+    found, there = (set(map(id, one.weights)) for one in (loaded, model))
+    if len(found) == len(there):
+        return None
+    names = ", ".join(f"`{layer.name}`" for layer in _held_twice(model))
+    return (
+        "Keras saves the weights of what several layers hold once, and looks "
+        f"for them several times ({names})"
+    )
+
+
+def shares_layers(model):
+    """Whether a layer in a model has more than one holder."""
+    return bool(_held_twice(model))
+
+
+def _held_twice(model):
+    holders = {}
+    for holder in inner_layers(model):
+        for layer in _held(holder):
+            holders.setdefault(id(layer), (layer, set()))[1].add(id(holder))
+    return [layer for layer, those in holders.values() if len(those) > 1]
+
+
+def _held(holder):
+    """The layers that a layer holds itself."""
+    if isinstance(holder, (keras.Function, keras.Sequential)):
+        return list(holder.layers)
+    found = []
+    for value in attributes(holder).values():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        found += [x for x in values if isinstance(x, keras.layers.Layer)]
+    return found
+
+
+def smaller_of_its_class(model, shapes, sizes):
+    """A smaller model of the user's own class, made by its constructor.
+
+    Its config is read with the old sizes in it replaced by the new ones, in
+    every way there is, until the variables have the shapes they must have.
+
+    Args:
+        model: A built subclassed model.
+        shapes: List of the shapes that its state must have, in order.
+        sizes: Set of pairs `(old, new)`: what sizes there were and are.
+
+    Returns:
+        The model, built, or `None`.
+    """
+    try:
+        places = list(_places(type(model).get_config(model), sizes))
+    except Exception:
+        return None
+    choices = [
+        [(path, new) for new in news] + [(path, None)] for path, news in places
+    ]
+    trials = itertools.islice(itertools.product(*choices), _MOST_TRIALS)
+    for trial in trials:
+        new = _tried(model, trial)
+        state = [] if new is None else state_of(new)
+        if [tuple(v.shape) for v in state] == shapes:
+            return new
+    return None
+
+
+def _places(config, sizes, path=()):
+    """Where a config holds an old size, and what it may become."""
+    if isinstance(config, dict):
+        items = config.items()
+    elif isinstance(config, (list, tuple)):
+        items = enumerate(config)
+    else:
+        news = sorted(new for old, new in sizes if old == config)
+        if news and isinstance(config, int) and not isinstance(config, bool):
+            yield path, news
+        return
+    for key, value in items:
+        yield from _places(value, sizes, (*path, key))
+
+
+def _tried(model, trial):
+    def edit(config, stand_ins):
+        for path, new in trial:
+            if new is not None:
+                config = _replaced(config, path, new)
+        return config
+
+    try:
+        new = remade(model, edit)
+        new.build_from_config(model.get_build_config())
+    except Exception:
+        return None
+    return new if all(one.built for one in inner_layers(new)) else None
+
+
+def _replaced(config, path, value):
+    if not path:
+        return value
+    key, *rest = path
+    if isinstance(config, dict):
+        return {**config, key: _replaced(config[key], rest, value)}
+    changed = list(config)
+    changed[key] = _replaced(changed[key], rest, value)
+    return type(config)(changed)

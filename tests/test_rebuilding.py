@@ -1,0 +1,847 @@
+"""The smaller model is made of the real objects of the one that is there."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_iss
+from tests.cases import head, inputs_for, lstm, randomize, sequence, tokens
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() == "jax",
+    reason="nothing of it depends on the backend, and JAX compiles it all",
+)
+
+FACTOR = 3.0
+
+
+def shrunk(model, keep=None):
+    """The smaller model, which computes what the pruned one does."""
+    randomize(model)
+    structures = keras_iss.find_structures(model)
+    keep = keep or {
+        one.name: list(range(one.size - 2)) for one in structures.free
+    }
+    keras_iss.prune(model, keep=keep)
+    # What `shrink` compares is not to be what tells.
+    small = keras_iss.shrink(model, verify=False)
+    assert small.count_params() < model.count_params()
+    same_outputs(small, model, inputs_for(model))
+    return small
+
+
+def same_outputs(first, second, x, tolerance=1e-5):
+    for one, other in zip(
+        keras.tree.flatten(first(x)), keras.tree.flatten(second(x)), strict=True
+    ):
+        one, other = map(ops.convert_to_numpy, (one, other))
+        scale = max(1.0, np.abs(other).max())
+        np.testing.assert_allclose(
+            one, other, rtol=tolerance, atol=scale * tolerance
+        )
+
+
+def after_lstm(*more):
+    """A model with some layers behind an LSTM and a dense layer."""
+    x = sequence()
+    h = layers.Dense(4, name="behind")(lstm(6, name="lstm")(x))
+    for layer in more:
+        h = layer(h)
+    return keras.Model(x, h)
+
+
+# Functions.
+
+
+def scaled_by(factor):
+    def function(x):
+        return ops.tanh(factor * x)
+
+    return function
+
+
+class Scaling:
+    """Called like a function."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, x):
+        return self.factor * x
+
+    def method(self, x):
+        return self.factor * ops.tanh(x)
+
+
+def linear(x):
+    """Has the name of a function of Keras."""
+    return -2.0 * x
+
+
+FUNCTIONS = {
+    "closures": lambda: (scaled_by(1.0), scaled_by(-3.0)),
+    "lambdas that read the module": lambda: (
+        lambda x: x * FACTOR,
+        lambda x: -x * FACTOR,
+    ),
+    "callable objects": lambda: (Scaling(1.0), Scaling(-2.0)),
+    "methods": lambda: (Scaling(1.0).method, Scaling(-2.0).method),
+    "one named like Keras'": lambda: (linear, "linear"),
+    "one of numpy": lambda: (np.negative, keras.activations.relu),
+}
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda f: layers.Dense(4, activation=f),
+        lambda f: layers.Activation(f),
+        lambda f: layers.Lambda(f),
+        lambda f: layers.TimeDistributed(layers.Dense(4, activation=f)),
+        lambda f: layers.TimeDistributed(
+            keras.Sequential([keras.Input((4,)), layers.Dense(4, activation=f)])
+        ),
+        lambda f: layers.GRU(
+            4, activation="tanh", recurrent_activation=f, return_sequences=True
+        ),
+    ],
+    ids="Dense Activation Lambda TimeDistributed nested GRU".split(),
+)
+def test_functions_are_the_ones_that_are_there(kind, make):
+    functions = FUNCTIONS[kind]()
+    if "numpy" in kind:
+        # Of NumPy, it cannot run on symbolic tensors.
+        functions = (lambda x: ops.negative(x), "relu")
+    if isinstance(functions[1], str) and make(linear).name.startswith("lambda"):
+        functions = (functions[0], keras.activations.get(functions[1]))
+    shrunk(after_lstm(*map(make, functions)))
+
+
+def test_the_functions_themselves_go_over_not_copies():
+    function, other = scaled_by(1.0), Scaling(2.0)
+    model = after_lstm(
+        layers.Dense(4, activation=function, name="first"),
+        layers.Lambda(other, name="second"),
+        layers.GRU(4, activation=function, return_sequences=True, name="third"),
+    )
+    small = shrunk(model)
+    assert small.get_layer("first").activation is function
+    assert small.get_layer("second").function is other
+    assert small.get_layer("third").cell.activation is function
+
+
+def test_the_directions_of_a_wrapper_keep_functions_set_later():
+    both = layers.Bidirectional(layers.GRU(4, return_sequences=True))
+    model = after_lstm(both)
+    for direction, factor in (
+        (both.forward_layer, 1),
+        (both.backward_layer, 3),
+    ):
+        direction.cell.activation = scaled_by(factor)
+    shrunk(model)
+
+
+def test_functions_of_a_lambda_beside_its_own_go_over():
+    factor = 2.0
+    layer = layers.Lambda(
+        lambda x, by: x * by,
+        output_shape=lambda shape: shape,
+        mask=lambda x, mask: mask,
+        arguments={"by": factor},
+        name="scale",
+    )
+    small = shrunk(after_lstm(layer))
+    assert small.get_layer("scale").mask is layer.mask
+
+
+def squares(factor):
+    def regularizer(x):
+        return factor * ops.sum(ops.square(x))
+
+    return regularizer
+
+
+def test_regularizers_of_one_name_stay_apart():
+    model = after_lstm(
+        layers.Dense(4, kernel_regularizer=squares(1.0), name="one"),
+        layers.Dense(4, kernel_regularizer=squares(10.0), name="ten"),
+    )
+    small = shrunk(model)
+    for name in ("one", "ten"):
+        old, new = (m.get_layer(name).losses[0] for m in (model, small))
+        assert float(new) == pytest.approx(float(old), rel=1e-5)
+
+
+# Classes.
+
+
+def cell_class(factor):
+    class Cell(layers.Layer):
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+            self.units = self.state_size = units
+
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1], self.units))
+
+        def call(self, x, states):
+            h = ops.tanh(factor * (x @ self.kernel) + 0.5 * states[0])
+            return h, [h]
+
+        def get_config(self):
+            return {**super().get_config(), "units": self.units}
+
+    return Cell
+
+
+def scale_class(factor):
+    class Scale(layers.Layer):
+        def call(self, x):
+            return factor * x
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    return Scale
+
+
+def test_classes_of_one_name_stay_apart():
+    shrunk(
+        after_lstm(
+            layers.RNN(cell_class(1.0)(4), return_sequences=True),
+            layers.RNN(cell_class(-2.0)(4), return_sequences=True),
+            layers.TimeDistributed(scale_class(2.0)()),
+            layers.TimeDistributed(scale_class(-1.0)()),
+        )
+    )
+
+
+def test_a_class_that_was_registered_anew_stays_the_old_one():
+    """As by a cell of a notebook that runs twice."""
+    first = keras.saving.register_keras_serializable("again")(scale_class(2.0))
+    wrapped = layers.TimeDistributed(first())
+    keras.saving.register_keras_serializable("again")(scale_class(-7.0))
+    small = shrunk(after_lstm(wrapped))
+    assert type(small.layers[-1].layer) is first
+
+
+def test_a_class_that_has_the_name_of_one_of_keras_stays_itself():
+    class Dense(layers.Dense):
+        def call(self, x):
+            return -super().call(x)
+
+    shrunk(after_lstm(Dense(4), layers.TimeDistributed(Dense(3))))
+
+
+# Attributes.
+
+
+class Gain(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.gain = 1.0
+        self.function = None
+        self.tags = {"a": [1, 2]}
+
+    def call(self, x):
+        x = self.gain * x
+        return x if self.function is None else self.function(x)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_what_was_set_on_a_layer_goes_over():
+    gain = Gain(name="gain")
+    model = after_lstm(gain, layers.TimeDistributed(Gain(name="inner")))
+    gain.gain, gain.function = 3.0, lambda x: x + FACTOR
+    gain.tags["a"].append(3)
+    gain.added = "later"
+    model.layers[-1].layer.gain = -2.0
+    small = shrunk(model)
+    new = small.get_layer("gain")
+    assert (new.gain, new.function, new.added) == (3.0, gain.function, "later")
+    assert new.tags["a"] == [1, 2, 3]
+    assert small.layers[-1].layer.gain == -2.0
+
+
+def test_what_was_set_on_stock_layers_goes_over():
+    model = after_lstm(layers.Dropout(0.5, name="dropout"))
+    model.get_layer("lstm").note = "mine"
+    model.get_layer("dropout").rate = 0.1
+    model.get_layer("behind").supports_masking = False
+    model.vocabulary = ["a", "b"]
+    small = shrunk(model)
+    assert small.get_layer("lstm").note == "mine"
+    assert small.get_layer("dropout").rate == 0.1
+    assert not small.get_layer("behind").supports_masking
+    assert small.vocabulary == ["a", "b"]
+
+
+class Rescaled(layers.Layer):
+    """Follows the units; one number is of their size, another is set."""
+
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        self.factor = 1.0 / width
+        self.temperature = 1.0
+
+    def call(self, x):
+        return x / self.temperature
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width}
+
+
+@keras_iss.register_rule(Rescaled)
+def rescaled(call, x):
+    call.set_size("width", x.axes[-1])
+    return call.output({-1: x.axes[-1]})
+
+
+def test_what_follows_from_a_size_is_not_taken_for_set_later():
+    x = sequence()
+    layer = Rescaled(6, name="rescaled")
+    model = keras.Model(x, head(layer(lstm(6, name="lstm")(x))))
+    layer.temperature = 0.25
+    new = shrunk(model, {"lstm": [0, 1, 3]}).get_layer("rescaled")
+    assert (new.width, new.factor, new.temperature) == (3, 1 / 3, 0.25)
+
+
+class ClosesOverItself(layers.Layer):
+    """Its constructor makes a function that reads it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = 1.0
+        self.function = lambda x: x * self.factor
+
+    def call(self, x):
+        return self.function(x)
+
+
+def test_a_function_of_the_constructor_reads_the_new_layer():
+    layer = ClosesOverItself(name="layer")
+    model = after_lstm(layer)
+    layer.factor = 2.0
+    small = shrunk(model)
+    new = small.get_layer("layer")
+    new.factor = 0.0
+    assert not ops.convert_to_numpy(small(inputs_for(model))).any()
+    assert ops.convert_to_numpy(model(inputs_for(model))).any()
+
+
+# Layers that cannot be made from a config.
+
+
+class Composite(layers.Layer):
+    """A layer of layers, without a config."""
+
+    def __init__(self, parts, function):
+        super().__init__(name="composite")
+        self.parts = list(parts)
+        self.by_name = {"last": layers.Dense(3)}
+        self.function = function
+        self.dropout = layers.Dropout(0.5, seed=1)
+
+    def call(self, x, training=False):
+        for part in self.parts:
+            x = self.function(part(x))
+        return self.dropout(self.by_name["last"](x), training=training)
+
+
+def test_a_layer_of_layers_without_a_config_stays():
+    parts = [layers.Dense(4, name="a"), layers.GRU(5, return_sequences=True)]
+    model = after_lstm(Composite(parts, lambda x: x * FACTOR))
+    small = shrunk(model)
+    new = small.get_layer("composite")
+    assert type(new) is Composite and new.parts[0] is not parts[0]
+    assert len(small.weights) == len(model.weights)
+    assert not {id(v) for v in small.variables} & {
+        id(v) for v in model.variables
+    }
+    x = inputs_for(model)
+    small.compile("sgd", "mse")
+    small.train_on_batch(x, np.zeros((2, 5, 3)))
+
+
+class NoWayBack(layers.Layer):
+    """A layer with a rule whose constructor does not take its config."""
+
+    def __init__(self, width, function):
+        super().__init__(name="stubborn")
+        self.width, self.function = width, function
+
+    def call(self, x):
+        return self.function(x)
+
+
+@keras_iss.register_rule(NoWayBack)
+def no_way_back(call, x):
+    call.set_size("width", x.axes[-1])
+    return call.output({-1: x.axes[-1]})
+
+
+def test_a_layer_that_could_not_be_made_smaller_pins():
+    x = sequence()
+    h = NoWayBack(6, lambda x: x)(lstm(6, name="lstm")(x))
+    model = keras.Model(x, head(layers.GRU(5, name="gru")(h)))
+    structures = keras_iss.find_structures(model)
+    assert structures["lstm"].pinned.startswith("`stubborn` (NoWayBack) cannot")
+    assert structures["gru"].pinned is None
+    shrunk(model)
+
+
+# Models of one's own class.
+
+
+class Weighted(keras.Model):
+    def __init__(self, *args, alpha=1.0, function=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.alpha = alpha
+        self.function = function
+        self.heads = [layers.Dense(1, name="head_a")]
+        self.heads[0].build((None, None, 2))
+        self.steps = 0
+
+    def get_config(self):
+        return {**super().get_config(), "alpha": self.alpha}
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        y_pred = self.function(self.heads[0](y_pred))
+        return self.alpha * ops.mean(ops.square(y - y_pred))
+
+
+def weighted(**kwargs):
+    x = sequence()
+    return Weighted(x, head(lstm(6, name="lstm")(x)), **kwargs)
+
+
+def test_a_model_of_ones_own_class_keeps_settings_layers_and_losses():
+    model = weighted(alpha=5.0, function=scaled_by(2.0))
+    model.steps = 7
+    model.compile("sgd", run_eagerly=True)
+    x, y = np.ones((4, 5, 3), "float32"), np.ones((4, 5, 1), "float32")
+    model.fit(x, y, verbose=0)
+    keras_iss.prune(model, keep={"lstm": 3})
+    small = keras_iss.shrink(model)
+    assert type(small) is Weighted
+    assert (small.alpha, small.steps) == (5.0, 7)
+    assert small.function is model.function
+    old, new = (one.heads[0].kernel for one in (model, small))
+    np.testing.assert_array_equal(np.array(new), np.array(old))
+    for one in (model, small):
+        one.fit(x, y, epochs=2, verbose=0, shuffle=False)
+    assert small.evaluate(x, y, verbose=0) == pytest.approx(
+        model.evaluate(x, y, verbose=0), rel=1e-4
+    )
+
+
+class Stacked(keras.Sequential):
+    """A Sequential model with a constructor of its own."""
+
+    def __init__(self, layers=None, name=None, extra=1.0):
+        super().__init__(layers, name=name)
+        self.extra = extra
+
+
+class Fixed(keras.Sequential):
+    """One that makes its layers itself."""
+
+    def __init__(self, units):
+        super().__init__(
+            [keras.Input((5, 3)), layers.LSTM(units), layers.Dense(2)]
+        )
+
+
+def test_sequential_models_of_ones_own_class():
+    model = Stacked([keras.Input((5, 3)), layers.LSTM(6), layers.Dense(2)])
+    model.extra = 2.0
+    small = shrunk(model)
+    assert type(small) is Stacked and small.extra == 2.0
+    with pytest.warns(UserWarning, match="is a `Fixed`"):
+        assert type(shrunk(Fixed(6))) is keras.Sequential
+
+
+# Masks.
+
+
+def masked_tokens(x):
+    return layers.Embedding(10, 4, mask_zero=True)(x)
+
+
+def attention_beside_lstm(e):
+    h = lstm(6, return_sequences=False)(e)
+    a = layers.MultiHeadAttention(2, 2)(e, e)
+    for _ in range(3):
+        a = layers.Dense(4)(a)
+    return [h, a]
+
+
+def attention_before_lstm(e):
+    a = layers.MultiHeadAttention(2, 2)(e, e)
+    return [a, layers.Dense(3)(layers.Dense(3)(lstm(6)(e)))]
+
+
+def attention_over_recurrent_layers(e):
+    h = lstm(6)(e)
+    a = layers.MultiHeadAttention(2, 2)(h, h)
+    return [layers.GRU(5)(h), layers.Dense(2)(layers.Dense(2)(a))]
+
+
+def two_attentions_and_a_sum(e):
+    first = layers.MultiHeadAttention(2, 2)(e, e)
+    second = layers.MultiHeadAttention(1, 2)(e, e)
+    h = layers.GRU(6, return_sequences=True)(layers.Add()([e, first]))
+    return [layers.LSTM(4)(h), lstm(5)(layers.Dropout(0.1)(second))]
+
+
+def attention_and_a_masked_concatenation(e):
+    h = layers.Concatenate()([e, lstm(6)(e)])
+    return [layers.GRU(5)(h), layers.MultiHeadAttention(1, 2)(e, e)]
+
+
+def attention_query_and_value_apart(e):
+    h = lstm(4)(e)
+    return [layers.Attention()([h, e]), layers.GRU(5)(h), layers.LSTM(3)(e)]
+
+
+def masking_of_units_beside_attention(e):
+    h = layers.Masking()(lstm(6)(e))
+    a = layers.Dense(2)(layers.MultiHeadAttention(1, 2)(e, e))
+    return [layers.GRU(5)(h), layers.Dense(2)(a)]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        attention_beside_lstm,
+        attention_before_lstm,
+        attention_over_recurrent_layers,
+        two_attentions_and_a_sum,
+        attention_and_a_masked_concatenation,
+        attention_query_and_value_apart,
+        masking_of_units_beside_attention,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+def test_every_layer_sees_the_mask_that_it_saw(build):
+    x = tokens()
+    outputs = [layers.Dense(2)(y) for y in build(masked_tokens(x))]
+    small = shrunk(keras.Model(x, outputs))
+    # Whoever builds on it finds the masks, too.
+    embedded = next(
+        x for x in small.layers if isinstance(x, layers.Embedding)
+    ).output
+    assert small.layers and embedded is not None
+
+
+@pytest.mark.parametrize("given", ["none", "states", "mask", "both"])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("merge_mode", ["concat", None])
+def test_directions_of_unequal_size_see_the_mask_that_they_saw(
+    given, sequences, merge_mode
+):
+    x = tokens()
+    e = masked_tokens(x)
+    kwargs = {}
+    if given in ("states", "both"):
+        kwargs["initial_state"] = [layers.Dense(6)(e[:, 0]) for _ in range(4)]
+    if given in ("mask", "both"):
+        kwargs["mask"] = ops.not_equal(x, 3)
+    both = layers.Bidirectional(
+        lstm(6, return_sequences=sequences), merge_mode=merge_mode, name="both"
+    )
+    h = keras.tree.flatten(both(e, **kwargs))
+    outputs = [layers.Dense(2)(y) for y in h]
+    if sequences:
+        outputs += [layers.GRU(3)(y) for y in h]
+    model = keras.Model(x, outputs)
+    names = [one.name for one in keras_iss.find_structures(model).free]
+    keep = {name: 3 + i for i, name in enumerate(names[:2])}
+    if given in ("states", "both"):
+        # States tie their sizes to those of the dense layers, which stay.
+        assert not names[:2] or keep
+    if keep:
+        shrunk(model, keep)
+
+
+# Models whose `call` is Python.
+
+
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__(name="own")
+        self.lstm = layers.LSTM(6, name="lstm", return_sequences=True)
+        self.dropout = layers.Dropout(0.5, name="dropout")
+        self.extra = layers.Dense(2, name="extra")
+        self.norm = layers.BatchNormalization(name="norm")
+        self.dense = layers.Dense(2, name="dense")
+
+
+class DropsOutInTraining(Own):
+    def call(self, x, training=False):
+        h = self.lstm(x)
+        if training:
+            h = self.dropout(h, training=True)
+        return self.dense(h)
+
+
+class HandsTrainingOn(Own):
+    def call(self, x, training=None):
+        h = self.dropout(self.lstm(x), training=training)
+        return self.dense(self.norm(h, training=training))
+
+
+class LeavesTrainingToKeras(Own):
+    def call(self, x):
+        return self.dense(self.norm(self.dropout(self.lstm(x))))
+
+
+class LooksAtTheLength(Own):
+    def call(self, x):
+        return self.dense(self.lstm(x)) * float(x.shape[1] or 1)
+
+
+class LoopsOverTime(Own):
+    def call(self, x):
+        h = self.lstm(x)
+        return ops.stack([self.dense(h[:, t]) for t in range(x.shape[1])], 1)
+
+
+class CountsItsCalls(Own):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def call(self, x):
+        self.calls += 1
+        return self.dense(self.lstm(x))
+
+
+def built(cls):
+    model = cls()
+    model(np.ones((2, 5, 3), "float32"))
+    randomize(model)
+    return model
+
+
+EXACT = [
+    DropsOutInTraining,
+    HandsTrainingOn,
+    LeavesTrainingToKeras,
+    LooksAtTheLength,
+    LoopsOverTime,
+    CountsItsCalls,
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*Functional one")
+@pytest.mark.filterwarnings("ignore:.*lengths of its inputs")
+@pytest.mark.filterwarnings("ignore:The variables")
+@pytest.mark.parametrize("cls", EXACT)
+def test_a_call_in_python_comes_back_exact(cls):
+    model = built(cls)
+    keras_iss.prune(model, keep={"lstm": [0, 2, 3]})
+    small = keras_iss.shrink(model, verify=False)
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    same_outputs(small, model, x, 1e-5)
+    noisy = [
+        (ops.convert_to_numpy(one(x, training=True)) for _ in range(2))
+        for one in (model, small)
+    ]
+    changes = [not np.allclose(a, b) for a, b in noisy]
+    assert changes[0] == changes[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*Functional one")
+@pytest.mark.filterwarnings("ignore:The variables")
+@pytest.mark.parametrize("cls", [LooksAtTheLength, LoopsOverTime])
+def test_a_call_that_looks_at_the_length_takes_that_length_alone(cls):
+    model = built(cls)
+    with pytest.warns(UserWarning, match="`own` .* takes inputs of the shapes"):
+        small = keras_iss.shrink(model, keep={"lstm": 3})
+    with pytest.raises(ValueError, match="expected shape"):
+        small(np.ones((2, 6, 3), "float32"))
+
+
+@pytest.mark.filterwarnings("ignore:The variables")
+def test_what_a_call_counts_is_as_before():
+    model = built(CountsItsCalls)
+    before = model.calls
+    keras_iss.find_structures(model)
+    assert model.calls == before
+
+
+class BranchesInTraining(Own):
+    def call(self, x, training=False):
+        h = self.lstm(x)
+        return self.extra(h) if training else self.dense(h)
+
+
+class AlwaysDropsOut(Own):
+    def call(self, x):
+        return self.dense(self.dropout(self.lstm(x), training=True))
+
+
+class NeverTrainsItsStatistics(Own):
+    def call(self, x):
+        return self.dense(self.norm(self.lstm(x), training=False))
+
+
+class Random(Own):
+    def call(self, x):
+        return self.dense(self.lstm(x)) * float(
+            np.random.default_rng().random()
+        )
+
+
+class ReadsValues(Own):
+    def call(self, x):
+        if float(ops.sum(x)) > 0:
+            return self.dense(self.lstm(x))
+        return self.extra(self.lstm(x))
+
+
+REFUSED = {
+    BranchesInTraining: "does something else in training",
+    AlwaysDropsOut: "calls `dropout` with `training=True`",
+    NeverTrainsItsStatistics: "calls `norm` with `training=False`",
+    Random: "does something else in training",
+    ReadsValues: "(cannot be called on symbolic|does not tell the shapes of)",
+}
+
+
+@pytest.mark.parametrize("cls", REFUSED)
+def test_a_call_that_no_graph_shows_is_refused_with_the_reason(cls):
+    model = built(cls)
+    (structure,) = keras_iss.find_structures(model)
+    assert re.search(REFUSED[cls], structure.pinned)
+    with pytest.raises(ValueError, match=f"`own` .*{REFUSED[cls]}"):
+        keras_iss.shrink(model)
+
+
+@pytest.mark.filterwarnings("ignore:.*Functional one")
+@pytest.mark.filterwarnings("ignore:The variables")
+def test_a_frozen_layer_may_be_called_with_a_phase_of_its_own():
+    model = NeverTrainsItsStatistics()
+    model.norm.trainable = False
+    model(np.ones((2, 5, 3), "float32"))
+    keras_iss.shrink(model, keep={"lstm": 3})
+
+
+# What comes out can be saved and loaded.
+
+
+def wrapped_and_called(x):
+    dense = layers.Dense(4, name="shared")
+    return dense(layers.TimeDistributed(dense)(x))
+
+
+def in_two_models(x):
+    dense = layers.Dense(4, name="shared")
+    for _ in range(2):
+        y = keras.Input((None, 4))
+        x = keras.Model(y, dense(y))(x)
+    return x
+
+
+def cell_in_two_layers(x):
+    cell = layers.LSTMCell(4, name="shared")
+    return layers.Add()(
+        [
+            layers.RNN(cell, return_sequences=True, go_backwards=back)(x)
+            for back in (False, True)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "build", [wrapped_and_called, in_two_models, cell_in_two_layers]
+)
+def test_a_model_that_keras_cannot_load_is_said_to_be_one(build, tmp_path):
+    model = after_lstm()
+    model = keras.Model(model.input, build(model.output))
+    randomize(model)
+    with pytest.warns(UserWarning, match="cannot be loaded: .*`shared`"):
+        small = keras_iss.shrink(model, keep={"lstm": 3})
+    # It is true.
+    small.save(tmp_path / "small.keras")
+    with pytest.raises(ValueError, match="could not be loaded"):
+        keras.models.load_model(tmp_path / "small.keras")
+
+
+def test_a_shared_layer_that_keras_can_load_is_no_reason_for_a_warning(
+    tmp_path, recwarn
+):
+    dense = layers.Dense(4, name="shared")
+    model = after_lstm(dense, dense, layers.TimeDistributed(dense))
+    small = shrunk(model)
+    assert not [w for w in recwarn if "loaded" in str(w.message)]
+    small.save(tmp_path / "small.keras")
+    again = keras.models.load_model(tmp_path / "small.keras")
+    x = inputs_for(model)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(again(x)),
+        ops.convert_to_numpy(small(x)),
+        atol=1e-6,
+    )
+
+
+class Feedback(keras.Model):
+    """A cell that runs over time and is called by itself, too."""
+
+    def __init__(self, sizes, factor=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.sizes = list(sizes)
+        self.factor = factor
+        self.cell = layers.GRUCell(sizes[0])
+        self.rnn = layers.RNN(self.cell, return_state=True, name="rnn")
+        self.dense = layers.Dense(sizes[1], name="dense")
+
+    def build(self, shape):
+        self.rnn.build(shape)
+        self.dense.build((None, self.sizes[0]))
+
+    def call(self, x):
+        h, state = self.rnn(x)
+        h, _ = self.cell(self.dense(h) * self.factor, [state])
+        return self.dense(h)
+
+    def get_config(self):
+        return {"sizes": self.sizes, "factor": self.factor}
+
+
+def test_a_model_that_only_its_class_can_load_keeps_its_class(tmp_path):
+    # The size of the units is also another one's.
+    model = Feedback((3, 3))
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    model(x)
+    randomize(model)
+    model.factor = 0.5
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+    model.train_on_batch(x, np.zeros((2, 3)))
+    keras_iss.prune(model, keep={"rnn": 2})
+    small = keras_iss.shrink(model)
+    assert type(small) is Feedback and small.sizes == [2, 3]
+    assert small.factor == 0.5
+    same_outputs(small, model, x, 1e-5)
+    for one in (model, small):
+        one.train_on_batch(x, np.ones((2, 3)))
+    same_outputs(small, model, x, 1e-4)
+    small.save(tmp_path / "small.keras")
+    again = keras.models.load_model(
+        tmp_path / "small.keras", custom_objects={"Feedback": Feedback}
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(again(x)),
+        ops.convert_to_numpy(small(x)),
+        atol=1e-6,
+    )
