@@ -423,12 +423,13 @@ class Structures(collections.abc.Collection):
             ("pinned", "left"),
         ):
             table.add_column(title, justify=justify, no_wrap=True)
+        removed = removed_of(self)
         for one in self:
             name = " = ".join(one.makers or (one.name,))
             table.add_row(
                 name,
                 str(one.size),
-                str(one.alive),
+                str(one.size - int(removed[one.name].sum())),
                 f"{self._share(one):.1%}",
                 ", ".join(one.consumers),
                 one.pinned or "",

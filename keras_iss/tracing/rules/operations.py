@@ -156,6 +156,14 @@ def select(call, condlist, choicelist, default=0):
     axes = broadcast(
         call, tensors, lambda flags: _ALL_ZERO(flags[len(condlist) :])
     )
+    (shape,) = call.output_shapes()
+    if len(axes) != len(shape) or any(
+        axis is not None and len(axis) != size
+        for axis, size in zip(axes, shape)
+    ):
+        # Keras takes the first choice for as large as all of them.
+        call.pin(tensors, "has a choice larger than the first one")
+        return call.output()
     return call.output(dict(enumerate(axes)))
 
 
