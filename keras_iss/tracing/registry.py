@@ -257,12 +257,14 @@ def _replaced_methods(layer):
 
 
 def is_replaced(model):
-    """Whether a model has its `call` replaced on itself."""
-    return bool(_CALLS_OF_A_MODEL.intersection(_replaced_on(model)))
+    """Whether the `call` of a model was replaced, on it alone."""
+    return bool(_replaced_on(model))
 
 
 def _replaced_on(layer):
     methods = _methods(type(layer))
+    if isinstance(layer, keras.Model):
+        methods = methods & _CALLS_OF_A_MODEL
     return [
         name
         for name in vars(layer)

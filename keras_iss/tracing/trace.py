@@ -525,9 +525,13 @@ class Trace:
         Known of classes with rules of their own. A subclass that goes by its
         parent's rule may have a constructor that knows better.
         """
-        if has_own_rule(type(call.operation)) or not isinstance(
-            call.operation, keras.layers.Layer
-        ):
+        borrowed = [
+            one
+            for one in (call.operation, operation)
+            if isinstance(one, keras.layers.Layer)
+            and not has_own_rule(type(one))
+        ]
+        if not borrowed:
             return True
         memo = (id(operation), path)
         if memo not in self._resizable:
