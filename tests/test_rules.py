@@ -274,3 +274,103 @@ def test_what_is_carried_along_is_cut():
     structures = keras_iss.find_structures(model)
     assert pinned(structures, functions) == {}
     assert_equal(model, pruned_and_shrunk(model))
+
+
+# Behind convolutions over time: images in a row, and the last of them.
+OVER_TIME_AND_SPACE = {
+    "conv": lambda f: layers.Conv3D(3, 2, data_format=f),
+    "transposed": lambda f: layers.Conv3DTranspose(3, 2, data_format=f),
+    "max_pooling": lambda f: layers.MaxPooling3D(2, data_format=f),
+    "average_pooling": lambda f: layers.AveragePooling3D(2, data_format=f),
+    "global_max": lambda f: layers.GlobalMaxPooling3D(data_format=f),
+    "global_average": lambda f: layers.GlobalAveragePooling3D(
+        data_format=f, keepdims=True
+    ),
+    "up_sampling": lambda f: layers.UpSampling3D(2, data_format=f),
+    "zero_padding": lambda f: layers.ZeroPadding3D(1, data_format=f),
+    "cropping": lambda f: layers.Cropping3D((0, 1, 1), data_format=f),
+    "dropout": lambda f: layers.SpatialDropout3D(0.5, data_format=f),
+    "batch": lambda f: layers.BatchNormalization(
+        axis=-1 if f == "channels_last" else 1
+    ),
+}
+OVER_SPACE = {
+    "conv": lambda f: layers.Conv2D(3, 2, data_format=f),
+    "transposed": lambda f: layers.Conv2DTranspose(
+        3, 2, strides=2, data_format=f
+    ),
+    "separable": lambda f: layers.SeparableConv2D(
+        3, 2, depth_multiplier=2, data_format=f
+    ),
+    "depthwise": lambda f: layers.DepthwiseConv2D(
+        2, depth_multiplier=2, activation="tanh", data_format=f
+    ),
+    "max_pooling": lambda f: layers.MaxPooling2D(2, data_format=f),
+    "up_sampling": lambda f: layers.UpSampling2D(2, data_format=f),
+    "up_sampling_between": lambda f: layers.UpSampling2D(
+        2, data_format=f, interpolation="bilinear"
+    ),
+    "zero_padding": lambda f: layers.ZeroPadding2D((1, 2), data_format=f),
+    "cropping": lambda f: layers.Cropping2D(1, data_format=f),
+    "dropout": lambda f: layers.SpatialDropout2D(0.5, data_format=f),
+}
+FORMATS = ["channels_last", "channels_first"]
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+def test_what_convolutions_over_time_give_is_cut(data_format):
+    last = data_format == "channels_last"
+    if BACKEND == "tensorflow" and not last:
+        pytest.skip("TensorFlow convolves channels first on no CPU")
+    kwargs = {"padding": "same", "data_format": data_format}
+    x = keras.Input((3, 4, 4, 2) if last else (3, 2, 4, 4))
+    h = layers.ConvLSTM2D(6, 2, return_sequences=True, name="time", **kwargs)(x)
+    g = layers.ConvLSTM2D(6, 2, name="space", **kwargs)(h)
+    if not last:
+        h = ops.transpose(h, (0, 2, 1, 3, 4))
+    outputs = {}
+    for name, layer in OVER_TIME_AND_SPACE.items():
+        outputs[f"{name}_3"] = flat_head(layer(data_format)(h))
+    for name, layer in OVER_SPACE.items():
+        outputs[f"{name}_2"] = flat_head(layer(data_format)(g))
+    model = keras.Model(x, outputs)
+    randomize(model)
+    structures = keras_iss.find_structures(model)
+    assert [one.pinned for one in structures] == [None, None]
+    assert_equal(model, pruned_and_shrunk(model))
+
+
+def test_a_convolution_over_time_and_three_dimensions_is_cut():
+    x = keras.Input((2, 3, 2, 2, 2))
+    h = layers.ConvLSTM3D(4, 2, padding="same", return_sequences=True)(x)
+    h = layers.ConvLSTM3D(4, (1, 2, 2))(h)
+    model = keras.Model(x, {"y": flat_head(layers.GlobalMaxPooling3D()(h))})
+    randomize(model)
+    assert len(keras_iss.find_structures(model).free) == 2
+    assert_equal(model, pruned_and_shrunk(model))
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", None])
+@pytest.mark.parametrize("sequences", [False, True])
+def test_convolutions_over_time_in_both_directions_are_cut(
+    data_format, merge_mode, sequences
+):
+    last = data_format == "channels_last"
+    if BACKEND == "tensorflow" and not last:
+        pytest.skip("TensorFlow convolves channels first on no CPU")
+    if BACKEND == "jax" and (merge_mode == "sum" or not sequences):
+        pytest.skip("the others will do: JAX compiles for long")
+    x = keras.Input((3, 5, 2) if last else (3, 2, 5))
+    layer = layers.ConvLSTM1D(
+        6,
+        2,
+        padding="same",
+        return_sequences=sequences,
+        data_format=data_format,
+    )
+    h = layers.Bidirectional(layer, merge_mode=merge_mode)(x)
+    model = keras.Model(x, {"y": flat_head(h)})
+    randomize(model)
+    assert keras_iss.find_structures(model).free
+    assert_equal(model, pruned_and_shrunk(model))
