@@ -4,6 +4,9 @@ The functions of a table are in one model, each behind recurrent layers of its
 own, so that one surgery tells of all of them.
 """
 
+import importlib
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -374,3 +377,82 @@ def test_convolutions_over_time_in_both_directions_are_cut(
     randomize(model)
     assert keras_iss.find_structures(model).free
     assert_equal(model, pruned_and_shrunk(model))
+
+
+# Operations of `keras.ops` without a rule: what they read keeps its units.
+OPAQUE = """
+AffineTransform AllClose Arange AssociativeScan BatchNorm BinaryCrossentropy
+Bincount BitwiseLeftShift BitwiseRightShift CTCDecode CTCLoss
+CategoricalCrossentropy Cholesky CholeskyInverse Cond Conj Conv ConvTranspose
+Corrcoef Correlate CropImages Cross DepthToSpace DepthwiseConv Det Diag
+Diagflat Diagonal Digitize DotProductAttention Eig Eigh ElasticTransform
+EmptyLike ExtractPatches ExtractSequences FFT FFT2 Fold ForiLoop Full
+GaussianBlur Gcd Geomspace HSVToRGB Histogram IFFT2 IRFFT ISTFT InTopK Inv IsIn
+Isclose JVP Kron LayerNorm Lcm Ldexp LeftShift Linspace Logdet Logspace Lstsq
+LuFactor Map MapCoordinates MatrixRank Meshgrid MultiHot Ndim Nextafter Nonzero
+OneHot Outer PSNR PadImages PerspectiveTransform Pinv Polar Qr RFFT
+RGBToGrayscale RGBToHSV RMSNorm Rearrange Resize RightShift Rot90 SSIM STFT SVD
+ScaleAndTranslate Scan Scatter SearchSorted SegmentMax SegmentMin SegmentProd
+SegmentReduction SegmentSum SeparableConv Size Slogdet SobelEdges Solve
+SolveTriangular SpaceToDepth SparseCategoricalCrossentropy Switch Trace Unfold
+Unique UnravelIndex Vander VectorizedMap View ViewAsComplex ViewAsReal WhileLoop
+""".split()
+
+# And layers.
+OPAQUE_LAYERS = """
+FlaxLayer InputLayer JaxLayer Lambda Layer SpectralNormalization TFSMLayer
+TorchModuleWrapper Wrapper
+""".split()
+
+
+def classes(module, base):
+    return {
+        name
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, base)
+    }
+
+
+@pytest.mark.skipif(
+    not keras.__version__.startswith("3.15."),
+    reason="other versions have other operations",
+)
+def test_every_operation_and_layer_of_keras_was_decided_on():
+    from keras_iss.tracing import registry
+
+    families = "core einops image linalg math nn numpy".split()
+    found = set()
+    for family in families:
+        module = importlib.import_module(f"keras.src.ops.{family}")
+        found |= classes(module, keras.Operation)
+    found -= {"KerasTensor", "Operation"}
+    assert found == {*OPAQUE, *registry._OPERATION_RULES}
+    preprocessing = classes(layers, keras.layers.Layer) - {
+        name
+        for name in classes(layers, keras.layers.Layer)
+        if ".preprocessing." not in getattr(layers, name).__module__
+    }
+    unknown = {
+        name
+        for name in classes(layers, keras.layers.Layer) - preprocessing
+        if getattr(layers, name) not in registry._LAYER_RULES
+    }
+    assert unknown == set(OPAQUE_LAYERS)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h: ops.segment_sum(h, np.array([0, 0]), 2),
+        lambda h: ops.dot_product_attention(*[h[:, :, None]] * 3),
+        lambda h: ops.outer(h[0], h[0]),
+        lambda h: ops.map(lambda x: x * 2, h),
+        lambda h: ops.one_hot(ops.cast(h, "int32"), 3),
+        lambda h: ops.kron(h[0], h[0]),
+    ],
+)
+def test_what_has_no_rule_keeps_the_units_of_what_it_reads(function):
+    x = keras.Input((TIME, FEATURES))
+    h = lstm(UNITS, name="lstm")(x)
+    y = layers.Dense(2)(layers.Flatten()(ops.cast(function(h), "float32")))
+    assert keras_iss.find_structures(keras.Model(x, y))["lstm"].pinned
