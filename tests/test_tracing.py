@@ -74,6 +74,24 @@ MIXING = {
     "depthwise_conv1d_over_the_units": lambda h: layers.DepthwiseConv1D(2)(
         layers.Permute((2, 1))(h)
     ),
+    "dense_of_time_with_a_sum": lambda h: layers.Dense(
+        4, activation=lambda x: ops.cumsum(x, axis=1), name="dense_of_time"
+    )(ops.transpose(h, (0, 2, 1))),
+    "einsum_dense_of_time_with_a_sum": lambda h: layers.EinsumDense(
+        "btu,tc->buc",
+        (6, 4),
+        activation=lambda x: ops.flip(x, axis=1),
+        name="einsum_dense_of_time",
+    )(h),
+    "einsum_dense_of_the_units": lambda h: layers.EinsumDense(
+        "btu,tc->bcu",
+        (4, 6),
+        activation="softmax",
+        name="einsum_dense_of_the_units",
+    )(h),
+    "depthwise_conv1d_of_units": lambda h: layers.DepthwiseConv1D(
+        1, activation="softmax"
+    )(h),
     "softmax_mask": lambda h: layers.Softmax(axis=1, name="softmax_mask")(
         h, mask=np.ones((1, 1, 6), "float32")
     ),
@@ -688,6 +706,22 @@ def test_a_call_that_was_replaced_on_a_class_pins(monkeypatch):
     assert "`call` of GRU was replaced" in (
         keras_iss.find_structures(model)["one"].pinned
     )
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+def test_directions_of_a_subclass_of_bidirectional_stay_of_one_size(
+    return_sequences,
+):
+    class Both(layers.Bidirectional):
+        """Surgery does not take it apart."""
+
+    x = sequence()
+    layer = layers.GRU(6, return_sequences=return_sequences)
+    model = keras.Model(x, head(Both(layer)(x)))
+    structures = keras_iss.find_structures(model)
+    first, second = (one.name for one in structures.free)
+    stays = structures.staying({first: [0, 1], second: [0, 1, 2, 3]})
+    assert [x.sum() for x in stays.values()] == [4, 4]
 
 
 # Rules that fail.
