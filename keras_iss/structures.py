@@ -319,7 +319,11 @@ class Structures(collections.abc.Collection):
             least one component of any other, and more where axes have to stay
             of one size.
         """
-        keep = keep or {}
+        keep = {
+            name: kept
+            for name, kept in (keep or {}).items()
+            if kept is not None
+        }
         asked = [one for one in self if not one.pinned and one.name not in keep]
         removed = removed_of(asked)
         bare = lengths_of([one for one in asked if removed[one.name].all()])

@@ -63,7 +63,7 @@ def find_structures(model, include=("recurrent",)):
             model that can be called on symbolic inputs.
         include: Tuple of the kinds of layers whose units are wanted:
             `"recurrent"` (`LSTM`, `GRU`, `SimpleRNN`, `RNN` over their cells,
-            `Bidirectional`, `ConvLSTM1D`, `ConvLSTM2D`), `"dense"` (`Dense`,
+            `Bidirectional`, `ConvLSTM1D` to `ConvLSTM3D`), `"dense"` (`Dense`,
             `EinsumDense`) and `"embedding"`. Defaults to `("recurrent",)`.
 
     Returns:
