@@ -5,6 +5,7 @@ where the tracing rules said that an entry is the size of an axis.
 """
 
 import collections
+import copy
 import collections.abc
 import dataclasses
 import functools
@@ -127,6 +128,13 @@ class _Builder:
             if silent.any() and use.role != "statistic":
                 self._silent[id(use.variable)][use.axis] = silent
 
+    def _for_drafts(self):
+        """One that knows all that this one does, and has made nothing."""
+        other = copy.copy(self)
+        other._made, other._pairs, other._replays = {}, [], []
+        other.variables, other.tensors = {}, {}
+        return other
+
     def stays(self, labels):
         components = self._found.components_of(labels)
         return (components < 0) | self._alive[components]
@@ -202,7 +210,7 @@ class _Builder:
         for path, child in self._children[id(old)].items():
             if isinstance(old, keras.layers.Bidirectional):
                 # Only a draft: it makes its own from the config.
-                drafts = _Builder(self._found, self._alive, self._zero)
+                drafts = self._for_drafts()
                 entry = _unbuilt(stand_ins.serialized(drafts.operation(child)))
             else:
                 entry = stand_ins.entry(self.operation(child))

@@ -7,7 +7,7 @@ import numbers
 
 import numpy as np
 
-from keras_iss.structures import quoted
+from keras_iss.structures import lengths_of, quoted, removed_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +154,10 @@ def allot(structures, budget, scores=None, wanted=None):
         )
     if wanted is None:
         wanted = budget.wanted(structures)
-    relative = [_relative(one, (scores or {}).get(one.name)) for one in free]
+    scores = dict(scores or {})
+    scores |= lengths_of([one for one in free if one.name not in scores])
+    removed = removed_of(free)
+    relative = [_relative(scores[one.name], ~removed[one.name]) for one in free]
     order = np.argsort(np.concatenate(relative), kind="stable")
     owner = np.repeat(np.arange(len(free)), [one.size for one in free])
     starts = np.cumsum([0] + [one.size for one in free])
@@ -188,10 +191,8 @@ def allot(structures, budget, scores=None, wanted=None):
     return keep(high)
 
 
-def _relative(structure, scores):
+def _relative(scores, alive):
     """Scores over their mean; of the best component, infinity."""
-    scores = structure.lengths() if scores is None else scores
-    alive = ~structure.removed()
     compared = scores[alive & np.isfinite(scores)]
     mean = np.abs(compared).mean() if len(compared) else 1.0
     relative = np.where(alive, scores / (mean or 1.0), -1e30)

@@ -111,11 +111,16 @@ def _positions(removals):
                 _, axes = found.setdefault(
                     id(part.variable), (part.variable, {})
                 )
-                where = part.index[components].ravel()
-                axes[part.axis] = np.union1d(
-                    axes.get(part.axis, np.zeros(0, int)), where
+                axes.setdefault(part.axis, []).append(
+                    part.index[components].ravel()
                 )
-    return found
+    return {
+        key: (
+            variable,
+            {i: np.unique(np.concatenate(parts)) for i, parts in axes.items()},
+        )
+        for key, (variable, axes) in found.items()
+    }
 
 
 @contextlib.contextmanager

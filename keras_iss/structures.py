@@ -9,6 +9,7 @@ from slices alone; nothing here knows what an LSTM is.
 import collections.abc
 import dataclasses
 import difflib
+import functools
 import io
 import math
 
@@ -142,11 +143,7 @@ class Structure:
         Source: Wen et al., "Learning Intrinsic Sparse Structures within Long
         Short-Term Memory", ICLR 2018, section 3.2.
         """
-        check_overlap(overlap)
-        squares = np.zeros(self.size)
-        for variable, parts in by_variable(self.slices):
-            squares += _squared_lengths(variable, parts, overlap)
-        return np.sqrt(squares)
+        return lengths_of([self], overlap)[self.name]
 
     def removed(self):
         """Which components are removed.
@@ -156,22 +153,15 @@ class Structure:
             component is exactly zero (and, in a `contracted` structure, every
             bias too).
         """
-        if not any(part.counted for part in self.slices):
-            return np.zeros(self.size, bool)
-        nonzero = np.zeros(self.size, bool)
-        for variable, parts in by_variable(self.slices, self._decisive):
-            value = to_numpy(variable) != 0
-            for part in parts:
-                along = value.any(axis=part.other_axes)
-                nonzero |= part.per_component(along).any(axis=1)
-        return ~nonzero
+        return removed_of([self])[self.name]
 
     @property
     def alive(self):
         """Integer, the number of components that are not removed."""
         return int(self.size - self.removed().sum())
 
-    def _decisive(self, part):
+    def decides(self, part):
+        """Whether a component is removed only if it is zero in this slice."""
         return part.zeroed if self.contracted else part.counted
 
 
@@ -239,6 +229,12 @@ class Structures(collections.abc.Collection):
         self._by_name = {one.name: one for one in structures}
         self._weights = tuple(weights)
         self._equal_sizes = tuple(equal_sizes)
+        # By the last part of the path of each maker.
+        self._by_ending = {}
+        for one in self:
+            for maker in dict.fromkeys((one.name, *one.makers)):
+                ending = maker.rpartition("/")[2]
+                self._by_ending.setdefault(ending, []).append((maker, one))
 
     def __iter__(self):
         return iter(self._by_name.values())
@@ -271,15 +267,14 @@ class Structures(collections.abc.Collection):
             key = key.name
         if key in self._by_name:
             return [self._by_name[key]]
-        ending = f"/{key}"
-        return [
-            one
-            for one in self
-            if any(
-                maker == key or maker.endswith(ending)
-                for maker in (one.name, *one.makers)
+        fitting = {
+            one.name: one
+            for maker, one in self._by_ending.get(
+                str(key).rpartition("/")[2], ()
             )
-        ]
+            if maker == key or maker.endswith(f"/{key}")
+        }
+        return list(fitting.values())
 
     def keys(self):
         """The names of the structures."""
@@ -324,24 +319,54 @@ class Structures(collections.abc.Collection):
             least one component of any other, and more where axes have to stay
             of one size.
         """
-        stays = {
-            one.name: _stays(one, (keep or {}).get(one.name)) for one in self
+        keep = {
+            name: kept
+            for name, kept in (keep or {}).items()
+            if kept is not None
         }
+        asked = [one for one in self if not one.pinned and one.name not in keep]
+        removed = removed_of(asked)
+        bare = lengths_of([one for one in asked if removed[one.name].all()])
+        for name, lengths in bare.items():
+            removed[name][np.argmax(lengths)] = False
+        stays = {}
+        for one in self:
+            if one.name in removed:
+                stays[one.name] = ~removed[one.name]
+                continue
+            stays[one.name] = np.full(one.size, bool(one.pinned))
+            if not one.pinned:
+                stays[one.name][np.asarray(keep[one.name], int)] = True
+        if not self._equal_sizes:
+            return stays
         joined = np.concatenate(list(stays.values()))
         self._equalize(joined)
         ends = np.cumsum([one.size for one in self])[:-1]
         return dict(zip(stays, np.split(joined, ends)))
 
     def _equalize(self, stays):
-        changed = True
-        while changed:
-            changed = False
-            for axes in self._equal_sizes:
-                sizes = [((axis < 0) | stays[axis]).sum() for axis in axes]
-                for axis, size in zip(axes, sizes):
-                    gone = np.unique(axis[(axis >= 0) & ~stays[axis]])
-                    if size < max(sizes) and len(gone):
-                        stays[gone[0]] = changed = True
+        """Lets components stay until axes that have to be are of one size."""
+        waiting = collections.deque(range(len(self._equal_sizes)))
+        while waiting:
+            axes = self._equal_sizes[waiting.popleft()]
+            sizes = [((axis < 0) | stays[axis]).sum() for axis in axes]
+            for axis, size in zip(axes, sizes):
+                added = _first_gone(axis, stays, max(sizes) - size)
+                stays[added] = True
+                waiting += {
+                    place
+                    for component in added.tolist()
+                    for place in self._places_of_equal_size[component]
+                }
+
+    @functools.cached_property
+    def _places_of_equal_size(self):
+        """Dict from a component to where it is in axes of one size."""
+        places = collections.defaultdict(set)
+        for i, axes in enumerate(self._equal_sizes):
+            for component in np.unique(np.concatenate(axes)).tolist():
+                places[component].add(i)
+        return places
 
     def counts(self, shrunk=False, keep=None):
         """Counts units, weights and multiply-adds.
@@ -384,8 +409,12 @@ class Structures(collections.abc.Collection):
                 for part in parts
             )
             owned += (1 - outside) * math.prod(variable.shape)
-        total = sum(math.prod(w.variable.shape) for w in self._weights)
-        return owned / total if total else 0.0
+        return owned / self._total if self._total else 0.0
+
+    @functools.cached_property
+    def _total(self):
+        """Integer, all the weights of the model."""
+        return sum(math.prod(one.variable.shape) for one in self._weights)
 
     def __str__(self):
         table = Table(box=None, pad_edge=False)
@@ -398,12 +427,13 @@ class Structures(collections.abc.Collection):
             ("pinned", "left"),
         ):
             table.add_column(title, justify=justify, no_wrap=True)
+        removed = removed_of(self)
         for one in self:
             name = " = ".join(one.makers or (one.name,))
             table.add_row(
                 name,
                 str(one.size),
-                str(one.alive),
+                str(one.size - int(removed[one.name].sum())),
                 f"{self._share(one):.1%}",
                 ", ".join(one.consumers),
                 one.pinned or "",
@@ -418,30 +448,97 @@ class Structures(collections.abc.Collection):
         return f"<Structures: {', '.join(self.keys()) or 'none'}>"
 
 
-def _stays(structure, kept):
-    """Boolean array: which components of a structure stay."""
-    if structure.pinned:
-        return np.ones(structure.size, bool)
-    if kept is not None:
-        return np.isin(np.arange(structure.size), kept)
-    stays = ~structure.removed()
-    if not stays.any():
-        stays[np.argmax(structure.lengths())] = True
-    return stays
+def _first_gone(axis, stays, count):
+    """The first components along an axis that do not stay.
+
+    Args:
+        axis: Integer array of components, -1 for none.
+        stays: Boolean array.
+        count: Integer, how many positions they are to have at least.
+
+    Returns:
+        Integer array.
+    """
+    gone, times = np.unique(
+        axis[(axis >= 0) & ~stays[axis]], return_counts=True
+    )
+    before = np.cumsum(times) - times
+    return gone[before < count]
 
 
-def _squared_lengths(variable, parts, overlap):
-    """What the slices in one variable add to the squared group lengths."""
-    value = np.square(to_numpy(variable), dtype="float32")
-    total = 0.0
-    for i, part in enumerate(parts):
-        counted = value
-        if overlap == "once" and i:
-            repeated = already_owned(part, parts[:i])
-            counted = np.where(repeated, 0, value)
-        along = counted.sum(axis=part.other_axes, dtype="float64")
-        total += part.per_component(along).sum(axis=1)
-    return total
+def removed_of(structures):
+    """Which components of some structures are removed.
+
+    Reads each variable once, however many of the structures lie in it.
+
+    Returns:
+        Dict from name to the boolean array that `Structure.removed` gives.
+    """
+    structures = list(structures)
+    nonzero = {one.name: np.zeros(one.size, bool) for one in structures}
+    for variable, owned in _owned(structures, Structure.decides):
+        value = to_numpy(variable) != 0
+        along = {}
+        for one, parts in owned:
+            for part in parts:
+                if part.axis not in along:
+                    along[part.axis] = value.any(axis=part.other_axes)
+                found = part.per_component(along[part.axis])
+                nonzero[one.name] |= found.any(axis=1)
+    return {
+        one.name: ~nonzero[one.name]
+        if any(part.counted for part in one.slices)
+        else np.zeros(one.size, bool)
+        for one in structures
+    }
+
+
+def lengths_of(structures, overlap="count_twice"):
+    """The group lengths of some structures.
+
+    Reads each variable once, however many of the structures lie in it.
+
+    Returns:
+        Dict from name to the float array that `Structure.lengths` gives.
+    """
+    check_overlap(overlap)
+    structures = list(structures)
+    squares = {one.name: np.zeros(one.size) for one in structures}
+    for variable, owned in _owned(structures, lambda _, part: part.counted):
+        value = np.square(to_numpy(variable), dtype="float32")
+        along = {}
+        for one, parts in owned:
+            for i, part in enumerate(parts):
+                if overlap == "once" and i:
+                    repeated = already_owned(part, parts[:i])
+                    counted = np.where(repeated, 0, value).sum(
+                        axis=part.other_axes, dtype="float64"
+                    )
+                else:
+                    if part.axis not in along:
+                        along[part.axis] = value.sum(
+                            axis=part.other_axes, dtype="float64"
+                        )
+                    counted = along[part.axis]
+                squares[one.name] += part.per_component(counted).sum(axis=1)
+    return {name: np.sqrt(total) for name, total in squares.items()}
+
+
+def _owned(structures, chosen):
+    """Where structures lie, by variable.
+
+    Returns:
+        List of pairs of a variable and a list of pairs `(structure, slices)`.
+    """
+    owned = {}
+    for one in structures:
+        for variable, parts in by_variable(
+            one.slices, lambda part: chosen(one, part)
+        ):
+            owned.setdefault(id(variable), (variable, []))[1].append(
+                (one, parts)
+            )
+    return list(owned.values())
 
 
 def by_variable(slices, chosen=lambda part: part.counted):

@@ -244,6 +244,10 @@ for _name, _layer in {
     "read_by_cells": lambda: layers.RNN(
         [layers.GRUCell(3), layers.LSTMCell(4)]
     ),
+    "read_by_a_separable_convolution": lambda: layers.SeparableConv1D(4, 2),
+    "read_by_a_depthwise_convolution": lambda: layers.DepthwiseConv1D(
+        2, depth_multiplier=2
+    ),
     "read_by_bidirectional": lambda: layers.Bidirectional(layers.GRU(4)),
     "read_by_batch_normalization": lambda: layers.BatchNormalization(),
     "read_by_batch_normalization_without_scale": lambda: (
@@ -489,6 +493,42 @@ def merged_by_additive_attention():
 def merged_by_additive_attention_without_scale():
     x = sequence()
     h = layers.AdditiveAttention(use_scale=False)([lstm(6)(x), lstm(6)(x)])
+    return keras.Model(x, head(h))
+
+
+# Sums over the units, and axes beside them.
+
+
+@case
+def a_distance_of_two_sequences():
+    x, z = tokens(), tokens()
+    embedding, shared = layers.Embedding(10, 4, mask_zero=True), layers.LSTM(6)
+    u, v = shared(embedding(x)), shared(embedding(z))
+    distance = ops.sum(ops.abs(u - v), axis=-1, keepdims=True)
+    return keras.Model([x, z], ops.exp(-distance))
+
+
+@case
+def a_cosine_of_two_sequences():
+    x, z = sequence(), sequence()
+    normalize = layers.UnitNormalization()
+    u, v = normalize(layers.GRU(6)(x)), normalize(layers.GRU(6)(z))
+    return keras.Model([x, z], layers.Dot(axes=1)([u, v]))
+
+
+@case
+def attention_flattened():
+    x = fixed_sequence()
+    h = lstm(6)(x)
+    weights = layers.Softmax(axis=1)(layers.Dense(1)(h))
+    context = layers.Flatten()(layers.Dot(axes=(1, 1))([weights, h]))
+    return keras.Model(x, head(context))
+
+
+@case
+def attention_to_one_feature():
+    x = sequence()
+    h = layers.AdditiveAttention()([lstm(6)(x), lstm(5)(x), lstm(1)(x)])
     return keras.Model(x, head(h))
 
 
@@ -769,6 +809,15 @@ for _name, _function in {
     "ops_repeat_time": lambda h, g: ops.repeat(h, 2, axis=1),
     "ops_tile_time": lambda h, g: ops.tile(h, (1, 2, 1)),
     "ops_pad_time": lambda h, g: ops.pad(h, ((0, 0), (1, 0), (0, 0))),
+    "ops_take_along_time": lambda h, g: ops.take_along_axis(
+        h, ops.argsort(g, axis=1), axis=1
+    ),
+    "ops_slice": lambda h, g: ops.slice_update(
+        h, (0, 1, 0), ops.slice(g, (0, 0, 0), (BATCH, 2, 6))
+    ),
+    "ops_repeated_and_turned": lambda h, g: ops.flip(
+        ops.repeat(h, 2, axis=-1), axis=-1
+    ),
     "ops_stop_gradient": lambda h, g: ops.stop_gradient(h) + g,
 }.items():
 

@@ -115,7 +115,7 @@ def test_the_table_says_it_all():
         "pinned",
     ]
     assert lines[1].split()[:3] == ["first", "6", "6"]
-    assert "`norm` (LayerNormalization) has no rule" in lines[1]
+    assert "`norm` (LayerNormalization) takes a mean over the" in lines[1]
     assert lines[2].split()[:3] == ["second", "5", "2"]
     assert lines[2].split()[3].endswith("%") and "head" in lines[2]
 

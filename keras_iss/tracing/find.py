@@ -1,6 +1,7 @@
 """From a walk over a model to its structures."""
 
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -8,9 +9,13 @@ import numpy as np
 from keras_iss.structures import Slice, Structure, Structures, Weights, quoted
 from keras_iss.tracing import rules as rules
 from keras_iss.tracing.labels import FIXED
-from keras_iss.tracing.trace import KINDS, Trace
+from keras_iss.tracing.registry import is_replaced, why_no_rule
+from keras_iss.tracing.trace import KINDS, Names, Trace
 
 _PREPROCESSING = "keras.src.layers.preprocessing."
+
+# Enough for any but contrived models; whatever is left then has to stay.
+_WALKS = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +63,7 @@ def find_structures(model, include=("recurrent",)):
             model that can be called on symbolic inputs.
         include: Tuple of the kinds of layers whose units are wanted:
             `"recurrent"` (`LSTM`, `GRU`, `SimpleRNN`, `RNN` over their cells,
-            `Bidirectional`, `ConvLSTM1D`, `ConvLSTM2D`), `"dense"` (`Dense`,
+            `Bidirectional`, `ConvLSTM1D` to `ConvLSTM3D`), `"dense"` (`Dense`,
             `EinsumDense`) and `"embedding"`. Defaults to `("recurrent",)`.
 
     Returns:
@@ -97,8 +102,7 @@ def find(model, include=("recurrent",)):
     if not getattr(model, "_jax_state_synced", True):
         # In the middle of an epoch its weights are in the compiled step.
         model.jax_state_sync()
-    trace = Trace(model, include)
-    trace.run()
+    trace = _walked(model, include)
     if not trace.makers:
         kinds = sorted({type(x).__name__ for x in model._flatten_layers()})
         raise ValueError(
@@ -106,6 +110,44 @@ def find(model, include=("recurrent",)):
             f"is made of {quoted(kinds)}. `include` takes {quoted(KINDS)}."
         )
     return _assemble(trace)
+
+
+def _walked(model, include):
+    """Walks a model until it is known what must stay.
+
+    Where only one of several axes may lose units, it may if those of the
+    others have to stay. That may come out later on the walk, and then the
+    next walk knows it from the start. Where units may go along several of
+    them in the end, those along the longest do.
+    """
+    trace, known = None, 0
+    for walk in range(_WALKS):
+        trace = Trace(model, include, before=trace)
+        if is_replaced(model):
+            trace.seal(why_no_rule(model))
+        else:
+            trace.run()
+        conflicts = trace.open_conflicts()
+        if not conflicts:
+            break
+        before, known = known, trace.staying_count()
+        if walk == _WALKS - 1:
+            for conflict in trace.conflicts:
+                for labels in (*conflict.axes, conflict.outcome):
+                    trace.labels.pin(labels, conflict.reason)
+        elif known == before or not any(len(x) == 1 for _, x in conflicts):
+            _settle(trace, conflicts)
+    return trace
+
+
+def _settle(trace, conflicts):
+    """Pins all but the longest axis of each conflict."""
+    for conflict, axes in conflicts:
+        axes = [x[~trace.labels.pinned(x)] for x in axes]
+        longest = max(axes, key=len)
+        for labels in axes:
+            if labels is not longest:
+                trace.labels.pin(labels, conflict.reason)
 
 
 def _check_include(include):
@@ -144,55 +186,67 @@ def _assemble(trace):
 
     Units belong together if they own equally many positions of the same axes:
     then each of them can be removed like the others.
+
+    Nothing here compares every unit with every axis: the time grows with the
+    number of positions along all the axes.
     """
-    maker_units = [trace.labels.roots(one.labels) for one in trace.makers]
-    units = np.unique(np.concatenate(maker_units))
-    number = np.full(units.max() + 1, -1)
-    number[units] = np.arange(len(units))
+    units = _Units(trace)
+    uses = []
+    for use in trace.uses.values():
+        numbers = units.numbers(use.labels)
+        positions = np.flatnonzero(numbers >= 0)
+        if len(positions):
+            uses.append((use, positions, numbers[positions]))
+    made = [units.numbers(maker.labels) for maker in trace.makers]
+    group_of = _grouped(len(units), [*(found for *_, found in uses), *made])
 
-    def members(labels):
-        """Which positions are units, and which units they are."""
-        found = _at(number, trace.labels.roots(labels))
-        positions = np.flatnonzero(found >= 0)
-        return positions, found[positions]
-
-    uses = [(use, *members(use.labels)) for use in trace.uses.values()]
-    uses = [use for use in uses if len(use[1])]
-    made = [number[roots] for roots in maker_units]
-    owned = [found for _, _, found in uses] + made
-    signatures = np.stack(
-        [np.bincount(found, minlength=len(units)) for found in owned], axis=1
-    )
-    _, group_of = np.unique(signatures, axis=0, return_inverse=True)
-    group_of = group_of.ravel()
-
-    structures, component_of = [], np.full(len(number), -1)
-    contracted = set()
-    for labels in trace.contracted:
-        contracted.update(group_of[members(labels)[1]])
+    # Groups in the order in which the makers bring their units.
     in_order = np.concatenate(made)
     _, seen_first = np.unique(in_order, return_index=True)
     in_order = in_order[np.sort(seen_first)]
-    groups = list(dict.fromkeys(group_of[in_order]))
-    for group in groups:
-        chosen = in_order[group_of[in_order] == group]
-        makers = tuple(
-            maker.name
-            for maker, found in zip(trace.makers, made)
-            if np.isin(chosen, found).any()
+    groups = list(dict.fromkeys(group_of[in_order].tolist()))
+    rank = np.zeros(group_of.max() + 1, np.int64)
+    rank[groups] = np.arange(len(groups))
+    group_of = rank[group_of]
+
+    # Components are numbered through all the groups.
+    by_group = in_order[np.argsort(group_of[in_order], kind="stable")]
+    component = np.empty(len(units), np.int64)
+    component[by_group] = np.arange(len(units))
+    starts = np.searchsorted(group_of[by_group], np.arange(len(groups) + 1))
+
+    makers = _listed(len(groups))
+    for maker, found in zip(trace.makers, made):
+        for group in np.unique(group_of[found]).tolist():
+            makers[group][maker.name] = None
+    slices = [[] for _ in groups]
+    readers = _listed(len(groups))
+    for use, positions, found in uses:
+        for group, index in _by_component(positions, component[found], starts):
+            slices[group].append(Slice(use.variable, use.axis, index, use.role))
+            readers[group].update(use.layers)
+    contracted = {
+        group
+        for labels in trace.contracted
+        for group in np.unique(group_of[units.found(labels)]).tolist()
+    }
+
+    names, structures = Names(), []
+    for group, (start, end) in enumerate(itertools.pairwise(starts)):
+        own = makers[group]
+        structures.append(
+            Structure(
+                name=names.of(list(own)),
+                size=int(end - start),
+                slices=tuple(slices[group]),
+                pinned=trace.labels.reason(units.roots[by_group[start:end]]),
+                makers=tuple(own),
+                consumers=tuple(x for x in readers[group] if x not in own),
+                contracted=group in contracted,
+            )
         )
-        structure = Structure(
-            name=_unused(makers, [one.name for one in structures]),
-            size=len(chosen),
-            slices=tuple(_slices(chosen, uses)),
-            pinned=_reason(trace, units[chosen]),
-            makers=makers,
-            consumers=_consumers(chosen, uses, makers),
-            contracted=group in contracted,
-        )
-        start = sum(one.size for one in structures)
-        component_of[units[chosen]] = np.arange(start, start + len(chosen))
-        structures.append(structure)
+    component_of = np.full(len(units.number), -1)
+    component_of[units.roots] = component
     weights = [
         Weights(
             variable,
@@ -209,41 +263,79 @@ def _assemble(trace):
     return Found(structures, trace, component_of)
 
 
-def _slices(chosen, uses):
-    """The slices of the chosen units, from all uses of variables."""
-    rank = np.full(max(chosen) + 1, -1)
-    rank[chosen] = np.arange(len(chosen))
-    for use, positions, found in uses:
-        inside = np.isin(found, chosen)
-        if not inside.any():
-            continue
-        component = rank[found[inside]]
-        order = np.argsort(component, kind="stable")
-        index = positions[inside][order].reshape(len(chosen), -1)
-        yield Slice(use.variable, use.axis, index, use.role)
+class _Units:
+    """The units that were asked for, numbered from 0.
+
+    Attributes:
+        roots: Integer array: the root of the class of labels of each unit.
+        number: Integer array: for each root, the number of its unit or -1.
+    """
+
+    def __init__(self, trace):
+        self._labels = trace.labels
+        self.roots = np.unique(
+            trace.labels.roots(
+                np.concatenate([maker.labels for maker in trace.makers])
+            )
+        )
+        self.number = np.full(len(trace.labels), -1)
+        self.number[self.roots] = np.arange(len(self.roots))
+
+    def __len__(self):
+        return len(self.roots)
+
+    def numbers(self, labels):
+        """The number of the unit of each label, -1 for none."""
+        return _at(self.number, self._labels.roots(labels))
+
+    def found(self, labels):
+        """The numbers of the units among some labels."""
+        numbers = self.numbers(labels)
+        return numbers[numbers >= 0]
 
 
-def _consumers(chosen, uses, makers):
-    layers = {
-        layer: None
-        for use, _, found in uses
-        if np.isin(found, chosen).any()
-        for layer in use.layers
-    }
-    return tuple(layer for layer in layers if layer not in makers)
+def _grouped(count, axes):
+    """Groups what occurs equally often in the same axes.
+
+    Args:
+        count: Integer, how many units there are.
+        axes: For each axis, an integer array of the units along it.
+
+    Returns:
+        Integer array of shape `(count,)`: the group of each unit.
+    """
+    group_of, groups = np.zeros(count, np.int64), 1
+    for axis in axes:
+        # All units begin in one group, and each axis splits the groups of
+        # the units along it by how often each occurs.
+        units, times = np.unique(axis, return_counts=True)
+        kinds = group_of[units] * (times.max() + 1) + times
+        _, kinds = np.unique(kinds, return_inverse=True)
+        group_of[units] = groups + kinds.ravel()
+        groups += kinds.max() + 1
+    return group_of
 
 
-def _reason(trace, roots):
-    reasons = (trace.labels.reason(root) for root in roots)
-    return next((reason for reason in reasons if reason), None)
+def _by_component(positions, components, starts):
+    """Sorts the positions along an axis by structure and component.
+
+    Args:
+        positions: Integer array.
+        components: Integer array, the component of each position.
+        starts: Integer array, the first component of each structure.
+
+    Yields:
+        Pairs of the number of a structure and its positions, an integer array
+        of shape `(size, m)`.
+    """
+    order = np.argsort(components, kind="stable")
+    positions, components = positions[order], components[order]
+    structure = np.searchsorted(starts, components, side="right") - 1
+    present, first = np.unique(structure, return_index=True)
+    for one, found in zip(present.tolist(), np.split(positions, first[1:])):
+        yield one, found.reshape(starts[one + 1] - starts[one], -1)
 
 
-def _unused(names, taken):
-    """The first name that is not taken, numbered if all are."""
-    for name in names:
-        if name not in taken:
-            return name
-    count = 2
-    while f"{names[0]}_{count}" in taken:
-        count += 1
-    return f"{names[0]}_{count}"
+def _listed(count):
+    """Dicts that are used as lists without repetition."""
+    return [{} for _ in range(count)]

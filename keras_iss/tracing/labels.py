@@ -11,6 +11,8 @@ import numpy as np
 FIXED = -1
 """The label of a position that is no unit and must stay."""
 
+_NO_REASON = np.iinfo(np.int64).max
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Axis:
@@ -65,10 +67,13 @@ class Traced:
     Attributes:
         shape: Tuple of integers or `None`.
         axes: Tuple with an `Axis` or `None` (no labels) for each dimension.
+        not_negative: Boolean, whether it is known that no element is
+            negative.
     """
 
     shape: tuple
     axes: tuple
+    not_negative: bool = False
 
     @classmethod
     def of(cls, shape, axes=None):
@@ -107,17 +112,34 @@ class Traced:
 
 
 class Labels:
-    """Union-find over unit labels, with reasons for those that must stay."""
+    """Union-find over unit labels, with reasons for those that must stay.
+
+    All of it works on whole arrays: a loop over the labels in Python would
+    take most of the time of a walk over a large model.
+    """
 
     def __init__(self):
-        self._parent = np.zeros(0, np.int64)
-        self._reasons = {}
+        self._count = 0
+        self._parent = np.zeros(16, np.int64)
+        # For each root, the number of the reason why its class must stay.
+        self._reason = np.full(16, _NO_REASON)
+        self._reasons = []
+
+    def __len__(self):
+        return self._count
 
     def new(self, size):
         """Integer array of `size` labels that nothing is tied to yet."""
-        start = len(self._parent)
-        fresh = np.arange(start, start + size)
-        self._parent = np.concatenate([self._parent, fresh])
+        start, self._count = self._count, self._count + size
+        if self._count > len(self._parent):
+            # Twice as many, or each layer would copy those before it.
+            more = max(self._count, 2 * len(self._parent)) - len(self._parent)
+            self._parent = np.pad(self._parent, (0, more))
+            self._reason = np.pad(
+                self._reason, (0, more), constant_values=_NO_REASON
+            )
+        fresh = np.arange(start, self._count)
+        self._parent[start : self._count] = fresh
         return fresh
 
     def tie(self, first, second, reason):
@@ -128,45 +150,77 @@ class Labels:
             second: Integer array of the same length.
             reason: String: why a label stays that meets a fixed position.
         """
+        if first is second:
+            return
         free = (first != FIXED) & (second != FIXED)
-        pairs = np.unique(np.stack([first[free], second[free]]), axis=1)
-        for a, b in pairs.T:
-            self._union(int(a), int(b))
-        self.pin(first[second == FIXED], reason)
-        self.pin(second[first == FIXED], reason)
+        self._union(first[free], second[free])
+        if not free.all():
+            self.pin(first[second == FIXED], reason)
+            self.pin(second[first == FIXED], reason)
 
     def pin(self, labels, reason):
         """Marks labels as ones that must stay. The first reason is kept."""
-        for label in np.unique(labels[labels != FIXED]):
-            self._reasons.setdefault(self._root(int(label)), reason)
+        roots = self.roots(labels)
+        roots = roots[roots != FIXED]
+        roots = roots[self._reason[roots] == _NO_REASON]
+        if len(roots):
+            self._reason[roots] = len(self._reasons)
+            self._reasons.append(reason)
 
     def roots(self, labels):
         """One label for each class of tied labels; `FIXED` stays."""
-        roots = np.array(labels, np.int64)
-        free = roots != FIXED
+        labels = np.asarray(labels, np.int64)
+        roots = labels.copy()
+        free = np.flatnonzero(roots != FIXED)
+        asked = found = roots[free]
         while True:
-            above = self._parent[roots[free]]
-            if (above == roots[free]).all():
-                return roots
-            roots[free] = above
+            above = self._parent[found]
+            if (above == found).all():
+                break
+            found = above
+        self._parent[asked] = found  # The way is shorter the next time.
+        roots[free] = found
+        return roots
 
-    def reason(self, root):
-        """Why this class must stay, or `None`."""
-        return self._reasons.get(int(root))
+    def pinned(self, labels):
+        """Boolean array: which labels must stay, as far as is known yet."""
+        roots = self.roots(labels)
+        known = np.where(roots == FIXED, _NO_REASON, self._reason[roots])
+        return (roots == FIXED) | (known != _NO_REASON)
 
-    def _root(self, label):
-        parent = self._parent
-        while parent[label] != label:
-            parent[label] = parent[parent[label]]
-            label = parent[label]
-        return int(label)
+    def reason(self, labels):
+        """Why the first of some labels that must stay has to, or `None`."""
+        roots = self.roots(labels)
+        found = self._reason[roots[roots != FIXED]]
+        found = found[found != _NO_REASON]
+        return self._reasons[found[0]] if len(found) else None
 
-    def _union(self, a, b):
-        a, b = self._root(a), self._root(b)
-        if a == b:
-            return
-        a, b = min(a, b), max(a, b)
-        self._parent[b] = a
-        reason = self._reasons.pop(b, None)
-        if reason is not None:
-            self._reasons.setdefault(a, reason)
+    def by_reason(self, labels):
+        """Which labels must stay, and why.
+
+        Returns:
+            List of pairs: an integer array of positions, and a reason.
+        """
+        roots = self.roots(labels)
+        number = np.where(roots == FIXED, _NO_REASON, self._reason[roots])
+        return [
+            (np.flatnonzero(number == one), self._reasons[one])
+            for one in np.unique(number[number != _NO_REASON]).tolist()
+        ]
+
+    def _union(self, first, second):
+        while True:
+            first, second = self.roots(first), self.roots(second)
+            apart = first != second
+            if not apart.any():
+                return
+            first, second = first[apart], second[apart]
+            low, high = np.minimum(first, second), np.maximum(first, second)
+            # One root may meet several: it takes the lowest, and the others
+            # meet that one in the next turn.
+            np.minimum.at(self._parent, high, low)
+            # A root keeps its own reason; it takes the first of those below
+            # it if it has none.
+            low, why = self.roots(high), self._reason[high]
+            bare = self._reason[low] == _NO_REASON
+            np.minimum.at(self._reason, low[bare], why[bare])

@@ -1,6 +1,8 @@
 """The walk over a model: rules in, ties and pins out."""
 
+import collections
 import dataclasses
+import functools
 import inspect
 import warnings
 
@@ -10,9 +12,16 @@ import numpy as np
 from keras_iss._keras.errors import message_of
 from keras_iss._keras.masks import attached_mask
 from keras_iss._objects import is_own, remade
+from keras_iss.tracing.configs import no_trace_left, takes_another
 from keras_iss.tracing.graph import UntraceableError, graph_of
 from keras_iss.tracing.labels import FIXED, Axis, Labels, Traced
-from keras_iss.tracing.registry import rule_for
+from keras_iss.tracing.registry import (
+    has_own_rule,
+    is_built_in,
+    is_replaced,
+    rule_for,
+    why_no_rule,
+)
 
 KINDS = ("recurrent", "dense", "embedding")
 
@@ -25,15 +34,37 @@ class Maker:
     labels: np.ndarray
 
 
+class Names:
+    """Names that are given once."""
+
+    def __init__(self):
+        self._taken = set()
+        self._counts = {}
+
+    def of(self, names):
+        """The first of some names that is free, numbered if none is."""
+        name = next((x for x in names if x not in self._taken), None)
+        while name is None:
+            count = self._counts.get(names[0], 1) + 1
+            self._counts[names[0]] = count
+            if (numbered := f"{names[0]}_{count}") not in self._taken:
+                name = numbered
+        self._taken.add(name)
+        return name
+
+
 @dataclasses.dataclass(eq=False)
 class Use:
-    """What the units of one axis of one variable are, and who reads it."""
+    """What the units of one axis of one variable are, and who reads it.
+
+    The names of the layers that do are the keys of `layers`.
+    """
 
     variable: keras.Variable
     axis: int
     labels: np.ndarray
     role: str
-    layers: list
+    layers: dict
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,15 +93,32 @@ class Child:
     layer: keras.layers.Layer
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Conflict:
+    """Axes along only one of which units may go.
+
+    Attributes:
+        axes: List of integer arrays, the labels of each.
+        outcome: Integer array, labels that stand for what comes of them.
+        reason: String, why the others stay.
+    """
+
+    axes: list
+    outcome: np.ndarray
+    reason: str
+
+
 class Trace:
     """Everything that is learnt on a walk over a model.
 
     Args:
         model: The model.
         include: Tuple of the kinds of layers whose units are wanted.
+        before: Optional `Trace` of an earlier walk over the same model. What
+            had to stay on it does so from the start.
     """
 
-    def __init__(self, model, include):
+    def __init__(self, model, include, before=None):
         self.root = model
         self.include = include
         self.labels = Labels()
@@ -83,11 +131,18 @@ class Trace:
         self.children = []
         self.equal_sizes = []
         self.sizes = {}
+        self.conflicts = []
         self._units = {}
-        self._graphs = {}
+        self._unbound = collections.Counter()
+        self._resizable = {} if before is None else before._resizable
+        self._staying = {} if before is None else before.staying_units()
+        self._maker_names = Names()
+        self._warned = set() if before is None else before._warned
+        self._graphs = {} if before is None else before._graphs
         self._called = set()
         self._entered = {}
-        self._remade = {}
+        self._raised_by_own_rule = None
+        self._remade = {} if before is None else before._remade
         self.traced = {}
         self.touched = {}
 
@@ -102,11 +157,36 @@ class Trace:
         outputs = self.follow(root, [Traced.of(x.shape) for x in inputs])
         self.pin(outputs, f"it is an output of the model `{root.name}`")
 
+    def seal(self, why):
+        """Takes the model for one that nothing is known of."""
+        self._seal(Call(self, self.root, self.root.name), (), {}, why)
+
     def graph(self, model):
         """The graph of a model, made once."""
         if id(model) not in self._graphs:
             self._graphs[id(model)] = graph_of(model)
         return self._graphs[id(model)]
+
+    @functools.cached_property
+    def mask_sources(self):
+        """What makes masks, seen from the graph of the whole model.
+
+        Returns:
+            Tuple of the `id` of every node of that graph, whether any layer
+            may make a mask, and whether all that may stand in the graph.
+        """
+        nodes = self.graph(self.root).nodes
+        operations = {id(node.operation) for node in nodes}
+        sources = [
+            layer
+            for layer in self.root._flatten_layers(include_self=False)
+            if _may_make_mask(layer)
+        ]
+        return (
+            {id(node) for node in nodes},
+            bool(sources),
+            all(id(layer) in operations for layer in sources),
+        )
 
     def has_graph(self, model):
         """Whether a model was walked."""
@@ -196,14 +276,16 @@ class Trace:
                 f"is quantized ({operation.quantization_mode}), and only "
                 "float weights can be cut: shrink first, then quantize"
             )
-            warnings.warn(f"{call.title} {why}.", stacklevel=2)
+            self._warn(f"{call.title} {why}.")
             return self._opaque(call, args, kwargs, why)
         if rule is not None and is_own(type(operation)):
             why = self._why_not_remade(operation)
             if why is not None:
                 return self._opaque(call, args, kwargs, why)
         if rule is None:
-            if isinstance(operation, (keras.Model, keras.Function)):
+            if isinstance(operation, (keras.Model, keras.Function)) and not (
+                isinstance(operation, keras.Model) and is_replaced(operation)
+            ):
                 return self._nested(call, args, kwargs)
             return self._opaque(call, args, kwargs, call.without_rule)
         try:
@@ -214,16 +296,35 @@ class Trace:
         for name, value in bound.arguments.items():
             if name == "mask" or name.endswith("_mask"):
                 self.pin(value, f"{call.title} takes it for a mask")
-        outputs = rule(call, *args, **kwargs)
-        self._check(call, args, kwargs, outputs)
+        try:
+            outputs = rule(call, *args, **kwargs)
+            self._check(call, args, kwargs, outputs)
+        except Exception as error:
+            if not is_built_in(rule) or error is self._raised_by_own_rule:
+                self._raised_by_own_rule = error
+                raise
+            # Nobody's model is to fail for a mistake in the tracer.
+            why = f"is not followed: its rule failed ({error!r})"
+            self._warn(
+                f"{call.title} {why}. Please report it. Its units keep their "
+                "number."
+            )
+            return self._opaque(call, args, kwargs, why)
         return outputs
+
+    def _warn(self, message):
+        """Warns, once in all the walks over a model."""
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=2)
 
     def _why_not_remade(self, operation):
         """Why a layer of one's own could not be made in another size."""
         if id(operation) not in self._remade:
             why = None
             try:
-                remade(operation)
+                with no_trace_left():
+                    remade(operation)
             except Exception as error:
                 why = (
                     f"cannot be made anew from its config "
@@ -333,7 +434,7 @@ class Trace:
             return
         sizes = keras.tree.flatten(layer.state_size)
         labels = self.labels.new(max(sizes[0], 1))
-        self.makers.append(Maker(name, labels))
+        self.makers.append(Maker(self._maker_names.of([name]), labels))
         self.labels.pin(labels, reason)
 
     def pin(self, tensors, reason):
@@ -356,7 +457,7 @@ class Trace:
         """Says which units divide an axis of a variable."""
         known = self.uses.get((id(variable), axis))
         if known is None:
-            layers = [] if layer is None else [layer]
+            layers = {} if layer is None else {layer: None}
             self.uses[id(variable), axis] = Use(
                 variable, axis, labels, role, layers
             )
@@ -366,21 +467,16 @@ class Trace:
             known.labels = labels
         if role == "weight":
             known.role = role
-        if layer is not None and layer not in known.layers:
-            known.layers.append(layer)
+        if layer is not None:
+            known.layers[layer] = None
 
     def units(self, call, size, kind, key):
         """The labels of the units that a layer makes, the same every time."""
         memo = (id(call.operation), key)
         if memo not in self._units:
-            labels = self.labels.new(size)
-            self._units[memo] = labels
+            labels = self._new(memo, size)
             if kind in self.include:
-                names = [maker.name for maker in self.makers]
-                name, count = call.name, 1
-                while name in names:
-                    count += 1
-                    name = f"{call.name}_{count}"
+                name = self._maker_names.of([call.name])
                 self.makers.append(Maker(name, labels))
             else:
                 wanted = (*self.include, kind)
@@ -390,6 +486,89 @@ class Trace:
                     f"(include={wanted!r} would let them go)",
                 )
         return self._units[memo]
+
+    def unbound(self, operation, size):
+        """Labels that take the units of whatever they are tied to."""
+        self._unbound[id(operation)] += 1
+        return self._new((id(operation), self._unbound[id(operation)]), size)
+
+    def _new(self, memo, size):
+        self._units[memo] = labels = self.labels.new(size)
+        for positions, reason in self._staying.get(memo, ()):
+            if positions.max() < size:
+                self.labels.pin(labels[positions], reason)
+        return labels
+
+    def staying_units(self):
+        """What had to stay on this walk.
+
+        Returns:
+            Dict from what made labels to a list of pairs: the positions along
+            its axis that stay, and why.
+        """
+        return {
+            memo: self.labels.by_reason(labels)
+            for memo, labels in self._units.items()
+            if self.labels.pinned(labels).any()
+        }
+
+    def staying_count(self):
+        """Integer, how many of the labels stay."""
+        return sum(
+            int(self.labels.pinned(labels).sum())
+            for labels in self._units.values()
+        )
+
+    def can_resize(self, call, operation, path):
+        """Whether an entry of a config can be another number.
+
+        Known of classes with rules of their own. A subclass that goes by its
+        parent's rule may have a constructor that knows better.
+        """
+        borrowed = [
+            one
+            for one in (call.operation, operation)
+            if isinstance(one, keras.layers.Layer)
+            and not has_own_rule(type(one))
+        ]
+        if not borrowed:
+            return True
+        memo = (id(operation), path)
+        if memo not in self._resizable:
+            self._resizable[memo] = takes_another(operation, path)
+        return self._resizable[memo]
+
+    def open_conflicts(self):
+        """Conflicts of axes of which some may still lose units.
+
+        What comes of the others stays.
+
+        Returns:
+            List of pairs of a `Conflict` and the labels that may go, an array
+            for each of its axes that has some.
+        """
+        if not self.conflicts:
+            return []
+        wanted = np.zeros(len(self.labels), bool)
+        for maker in self.makers:
+            wanted[self.labels.roots(maker.labels)] = True
+        waiting = self.conflicts
+        while True:
+            found = [(one, self._may_go(one, wanted)) for one in waiting]
+            for one, free in found:
+                if not free:
+                    self.labels.pin(one.outcome, one.reason)
+            waiting = [one for one, free in found if free]
+            if len(waiting) == len(found):
+                return found
+
+    def _may_go(self, conflict, wanted):
+        """The labels of each axis that may go; those of nobody stay."""
+        for labels in conflict.axes:
+            own = wanted[self.labels.roots(labels)] | (labels == FIXED)
+            self.labels.pin(labels[~own], "no layer that was asked for has it")
+        free = [x[~self.labels.pinned(x)] for x in conflict.axes]
+        return [labels for labels in free if len(labels)]
 
 
 class Call:
@@ -423,6 +602,14 @@ class Call:
         return f"`{self.name}` ({type(self.operation).__name__})"
 
     @property
+    def found_a_mask(self):
+        """Whether Keras found a mask for what the layer is called on."""
+        if self.node is None:
+            return False
+        masks = [self.node.kwargs[key] for key in self.node.found_masks]
+        return any(x is not None for x in keras.tree.flatten(masks))
+
+    @property
     def include(self):
         """Tuple of the kinds of layers whose units were asked for."""
         return self._trace.include
@@ -430,9 +617,7 @@ class Call:
     @property
     def without_rule(self):
         """What messages say of an operation that has no rule."""
-        if isinstance(self.operation, keras.layers.Layer):
-            return "has no rule (`keras_iss.register_rule` takes one)"
-        return "has no rule"
+        return why_no_rule(self.operation)
 
     def units(self, size, kind, zero=False, key="units"):
         """Makes units.
@@ -462,7 +647,8 @@ class Call:
         For tensors that the layer makes to measure, such as initial states
         of zeros, and for variables that are read in several ways.
         """
-        return Axis(self._trace.labels.new(size), np.full(size, True))
+        labels = self._trace.unbound(self.operation, size)
+        return Axis(labels, np.full(size, True))
 
     def weight(self, variable, axes, uses=1):
         """Says which units the axes of a weight matrix divide.
@@ -530,7 +716,7 @@ class Call:
         if not labelled:
             return None
         first = labelled[0]
-        if len({len(one) for one in labelled}) > 1:
+        if len({len(one) for one in axes if one is not None}) > 1:
             self._trace.pin(labelled, f"{self.title} stretches an axis")
             return None
         zero = first.zero
@@ -571,6 +757,34 @@ class Call:
             axes=[x if i in keep else None for i, x in enumerate(tensor.axes)]
         )
 
+    def may_go(self, axis):
+        """Whether any unit along an axis may go, as far as is known yet."""
+        return axis is not None and not (
+            self._trace.labels.pinned(axis.labels).all()
+        )
+
+    def only_one(self, axes, what, size):
+        """Says that units may go along one of several axes at most.
+
+        Args:
+            axes: List of `Axis` along which some may go, as far as is known
+                yet. If no unit but those of one of them may go in the end,
+                the model is walked once more, and `may_go` says so from the
+                start.
+            what: String, what the operation does to them, as in `pin`.
+            size: Integer, the size of the axis that they come to.
+
+        Returns:
+            An `Axis` that stands for it until then.
+        """
+        labels = self._trace.labels.new(size)
+        self._trace.conflicts.append(
+            Conflict(
+                [one.labels for one in axes], labels, f"{self.title} {what}"
+            )
+        )
+        return Axis(labels, np.full(size, True))
+
     def contract(self, *axes):
         """Says that a product is summed over the units without weights.
 
@@ -602,6 +816,12 @@ class Call:
         if axis is None:
             return
         operation, path = self._config.locate(key)
+        if axis.labelled and not self._trace.can_resize(self, operation, path):
+            self.pin(
+                axis,
+                f"cannot be made with another `{path[-1]}`: its constructor "
+                "and `get_config` would have to hand it on",
+            )
         known = self._trace.sizes.setdefault((id(operation), path), axis)
         self.tie(known, axis, where="is called on an axis that must stay, too")
         if axis.labelled:
@@ -692,19 +912,12 @@ class Call:
         Inside a nested model or a wrapper, a mask that was found outside
         arrives unseen; and one that is found inside leaves unseen.
         """
-        trace = self._trace
-        sources = [
-            layer
-            for layer in trace.root._flatten_layers(include_self=False)
-            if _may_make_mask(layer)
-        ]
-        nodes = trace.graph(trace.root).nodes
-        if not any(node is self.node for node in nodes):
-            return not sources
+        in_sight, has_sources, all_in_sight = self._trace.mask_sources
+        if self.node is None or id(self.node) not in in_sight:
+            return not has_sources
         if any(attached_mask(x) is not None for x in self.node.inputs):
             return True
-        in_sight = {id(node.operation) for node in nodes}
-        return all(id(layer) in in_sight for layer in sources)
+        return all_in_sight
 
 
 class _Config:

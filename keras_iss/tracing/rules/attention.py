@@ -1,8 +1,11 @@
 """Attention: features are compared by products summed over the units."""
 
 import keras
+import numpy as np
 
+from keras_iss.tracing.labels import Traced
 from keras_iss.tracing.registry import register_rule
+from keras_iss.tracing.rules.common import broadcast
 
 _FEATURES = [-1]
 
@@ -20,7 +23,7 @@ def attention(
     if call.operation.score_mode == "dot":
         call.contract(query.axis(-1), key.axis(-1))
     else:
-        _sum_of_tanh(call, query, key)
+        call.contract(_compared(call, query, key))
     if call.operation.scale is not None:
         call.bias(call.operation.scale, {})
     return _attended(call, value)
@@ -36,11 +39,17 @@ def additive_attention(
     use_causal_mask=False,
 ):
     query, value, key = _parts(call, inputs)
-    if call.operation.use_scale:
-        common = call.tie(query.axis(-1), key.axis(-1))
-        call.weight(call.operation.scale, {0: common})
+    common, scale = _compared(call, query, key), call.operation.scale
+    if (
+        scale is not None
+        and common is not None
+        and len(common) == scale.shape[0]
+    ):
+        call.weight(scale, {0: common})
     else:
-        _sum_of_tanh(call, query, key)
+        # One number for all the features, if there is one.
+        call.weight(scale, {})
+        call.contract(common)
     return _attended(call, value)
 
 
@@ -51,9 +60,14 @@ def _parts(call, inputs):
     return inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else inputs[1]
 
 
-def _sum_of_tanh(call, query, key):
-    """A sum of tanh(query + key): both have to be zero, not one of them."""
-    call.contract(call.tie(query.axis(-1), key.axis(-1)))
+def _compared(call, query, key):
+    """The features of tanh(query + key), one of which may be of one feature.
+
+    They are zero where both are, not where one is.
+    """
+    features = [Traced.of(x.shape[-1:], {0: x.axes[-1]}) for x in (query, key)]
+    (common,) = broadcast(call, features, np.logical_and.reduce)
+    return common
 
 
 def _attended(call, value):
@@ -81,19 +95,50 @@ def multi_head_attention(
         call.pin_all_but(x, _FEATURES, "attends over the units")
         for x in (query, value, key)
     )
+    _projections(call, query, value, key, layer._use_gate)
+    if not layer._output_shape:
+        # Inferred from the query, which may get narrower.
+        call.set_value("output_shape", query.shape[-1])
+    return call.outputs()
+
+
+@register_rule(keras.layers.GroupQueryAttention)
+def grouped_query_attention(
+    call,
+    query,
+    value,
+    key=None,
+    query_mask=None,
+    value_mask=None,
+    key_mask=None,
+    attention_mask=None,
+    return_attention_scores=False,
+    training=None,
+    use_causal_mask=False,
+):
+    """Query, value and output have to be of one width, the key does not."""
+    key = value if key is None else key
+    query, value = (
+        call.pin_all_but(x, [], "gives an output as wide as query and value")
+        for x in (query, value)
+    )
+    key = call.pin_all_but(key, _FEATURES, "attends over the units")
+    _projections(call, query, value, key, call.operation.use_gate)
+    return call.outputs()
+
+
+def _projections(call, query, value, key, gated):
+    """Dense layers in front of an attention, and behind it."""
+    layer = call.operation
     projections = [
         (layer._query_dense, query),
         (layer._key_dense, key),
         (layer._value_dense, value),
         (layer._output_dense, None),
     ]
-    if layer._use_gate:
+    if gated:
         projections.append((layer._gate_dense, query))
     for projection, read in projections:
         axes = {} if read is None else {0: read.axes[-1]}
         call.weight(projection._kernel, axes)
         call.bias(projection.bias, {})
-    if not layer._output_shape:
-        # Inferred from the query, which may get narrower.
-        call.set_value("output_shape", query.shape[-1])
-    return call.outputs()

@@ -1,11 +1,14 @@
 """Layers that carry units along: they have no weights for them."""
 
 import keras
+import numpy as np
 
 from keras_iss.tracing.labels import Traced
 from keras_iss.tracing.registry import register_rule
 from keras_iss.tracing.rules.common import (
-    pin_unless_elementwise,
+    broadcast,
+    dimensions,
+    pin_what_is_mixed,
     reshaped,
     through,
 )
@@ -25,16 +28,29 @@ def unchanged(call, inputs, training=None):
 
 @register_rule(keras.layers.Dropout)
 def dropout(call, inputs, training=None):
-    noise_shape = call.operation.noise_shape or ()
-    for i, size in enumerate(noise_shape):
-        if size not in (None, 1):
-            call.set_size(("noise_shape", i), inputs.axis(i))
+    _sizes_of_noise(call, inputs)
     return inputs
 
 
-@register_rule(keras.layers.GaussianNoise, keras.layers.AlphaDropout)
-def noise(call, inputs, training=None):
-    """In training it moves what was zero."""
+@register_rule(keras.layers.AlphaDropout)
+def alpha_dropout(call, inputs, training=None):
+    _sizes_of_noise(call, inputs)
+    return _moved(inputs)
+
+
+@register_rule(keras.layers.GaussianNoise)
+def gaussian_noise(call, inputs, training=None):
+    return _moved(inputs)
+
+
+def _sizes_of_noise(call, inputs):
+    for i, size in enumerate(call.operation.noise_shape or ()):
+        if size not in (None, 1):
+            call.set_size(("noise_shape", i), inputs.axis(i))
+
+
+def _moved(inputs):
+    """What was zero is not, in training at least."""
     return inputs.replace(
         axes=[
             None if axis is None else axis.with_zero(False)
@@ -53,11 +69,11 @@ def masking(call, inputs):
     return inputs
 
 
-@register_rule(
-    keras.layers.Activation,
-)
+@register_rule(keras.layers.Activation)
 def activation(call, inputs):
-    return _activated(call, inputs, call.operation.activation)
+    function = call.operation.activation
+    pin_what_is_mixed(call, inputs.axes, function)
+    return _mapped(call, inputs, function)
 
 
 @register_rule(keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
@@ -65,9 +81,13 @@ def activation_layer(call, inputs):
     return _mapped(call, inputs, call.operation.call)
 
 
-def _activated(call, inputs, function):
-    pin_unless_elementwise(call, inputs, activation=function)
-    return _mapped(call, inputs, function)
+@register_rule(keras.layers.Rescaling)
+def rescaling(call, inputs):
+    layer = call.operation
+    if np.ndim(layer.scale) or np.ndim(layer.offset):
+        call.pin(inputs, "has a scale or an offset for each unit")
+        return inputs
+    return _mapped(call, inputs, layer.call)
 
 
 def _mapped(call, inputs, function):
@@ -93,23 +113,23 @@ def prelu(call, inputs):
 
 @register_rule(keras.layers.Softmax)
 def softmax(call, inputs, mask=None):
-    axis = call.operation.axis
-    axes = axis if isinstance(axis, (list, tuple)) else [axis]
-    return _along(call, inputs, axes, "takes a softmax over the units")
-
-
-def _along(call, inputs, dimensions, what):
-    """Something that mixes along some dimensions, and nowhere else."""
-    others = set(range(len(inputs.shape))) - {
-        i % len(inputs.shape) for i in dimensions
-    }
-    kept = call.pin_all_but(inputs, others, what)
-    return kept.replace(
-        axes=[
-            None if axis is None else axis.with_zero(False)
-            for axis in kept.axes
-        ]
+    if isinstance(mask, Traced):
+        # A mask as wide as the units would have to get narrower too.
+        broadcast(call, [inputs, mask])
+    if call.found_a_mask:
+        # Keras aligns a mask of time steps with the last dimension.
+        call.pin(inputs, "masks the units")
+    mixed = dimensions(call.operation.axis, inputs)
+    others = set(range(len(inputs.shape))).difference(mixed)
+    return _moved(
+        call.pin_all_but(inputs, others, "takes a softmax over the units")
     )
+
+
+def _those_there_are(names):
+    """Layers that not every version of Keras has."""
+    found = (getattr(keras.layers, name, None) for name in names.split())
+    return [cls for cls in found if cls is not None]
 
 
 def _channel(layer, rank):
@@ -120,8 +140,15 @@ def _channel(layer, rank):
 @register_rule(
     keras.layers.MaxPooling1D,
     keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
     keras.layers.AveragePooling1D,
     keras.layers.AveragePooling2D,
+    keras.layers.AveragePooling3D,
+    *_those_there_are(
+        "AdaptiveAveragePooling1D AdaptiveAveragePooling2D "
+        "AdaptiveAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D "
+        "AdaptiveMaxPooling3D"
+    ),
 )
 def pooling(call, inputs):
     channel = _channel(call.operation, len(inputs.shape))
@@ -137,7 +164,9 @@ def global_average_pooling_with_mask(call, inputs, mask=None):
 @register_rule(
     keras.layers.GlobalMaxPooling1D,
     keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalMaxPooling3D,
     keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalAveragePooling3D,
 )
 def global_pooling(call, inputs):
     return _global_pooling(call, inputs)
@@ -152,11 +181,17 @@ def _global_pooling(call, inputs):
 
 @register_rule(
     keras.layers.Cropping1D,
+    keras.layers.Cropping2D,
+    keras.layers.Cropping3D,
     keras.layers.ZeroPadding1D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.ZeroPadding3D,
     keras.layers.UpSampling1D,
+    keras.layers.UpSampling2D,
+    keras.layers.UpSampling3D,
 )
-def over_time(call, inputs):
-    channel = _channel(call.operation, 3)
+def over_time_and_space(call, inputs):
+    channel = _channel(call.operation, len(inputs.shape))
     inputs = call.pin_all_but(inputs, [channel], "changes their number")
     return call.output({channel: inputs.axes[channel]})
 

@@ -1,5 +1,7 @@
 """What many rules share: activations, broadcasting, contraction."""
 
+import itertools
+
 import keras
 import numpy as np
 
@@ -16,6 +18,15 @@ _ELEMENTWISE = [
     getattr(module, name)
     for module in (keras.activations, keras.ops)
     for name in _ELEMENTWISE_NAMES
+    if hasattr(module, name)
+]
+
+
+# They mix along the last dimension, and nowhere else.
+_ALONG_THE_LAST = [
+    getattr(module, name)
+    for module in (keras.activations, keras.ops)
+    for name in ("softmax", "log_softmax", "sparsemax")
     if hasattr(module, name)
 ]
 
@@ -69,11 +80,44 @@ def pin_unless_elementwise(call, tensors, **activations):
             )
 
 
+def pin_what_is_mixed(call, axes, activation):
+    """Pins units that the activation of a tensor may mix.
+
+    Args:
+        call: The `Call`.
+        axes: List with an `Axis` or `None` for each dimension of the tensor.
+        activation: Function of the tensor, or `None`.
+    """
+    if any(activation is known for known in _ALONG_THE_LAST):
+        axes = axes[-1:]
+    pin_unless_elementwise(call, axes, activation=activation)
+
+
 def as_traced(value):
     """A constant among an operation's arguments as a tensor to stay."""
     if isinstance(value, Traced):
         return value
     return Traced.of(tuple(getattr(value, "shape", np.shape(value))))
+
+
+def dimensions(axis, tensor):
+    """The dimensions that an `axis` argument names, all for `None`.
+
+    Returns:
+        Sorted list of integers.
+    """
+    rank = len(tensor.shape)
+    if axis is None:
+        return list(range(rank))
+    axes = axis if isinstance(axis, (list, tuple)) else [axis]
+    return sorted({i % rank for i in axes})
+
+
+def each(axis, times):
+    """An axis with every position several times in a row, or `None`."""
+    if axis is None:
+        return None
+    return Axis(np.repeat(axis.labels, times), np.repeat(axis.zero, times))
 
 
 def broadcast(call, tensors, zero=np.logical_and.reduce):
@@ -91,22 +135,54 @@ def broadcast(call, tensors, zero=np.logical_and.reduce):
     rank = max(len(x.shape) for x in tensors)
     axes = []
     for i in range(-rank, 0):
-        present = [x for x in tensors if len(x.shape) >= -i]
-        wide = [x for x in present if x.shape[i] != 1]
-        for x in present:
-            if wide and x.shape[i] == 1 and x.axes[i] is not None:
-                call.pin(x.axes[i], "stretches a single unit")
-        wide = wide or present
-        common = call.tie(*(x.axis(i) for x in wide))
+        sizes = [x.shape[i] if len(x.shape) >= -i else None for x in tensors]
+        present = [len(x.shape) >= -i for x in tensors]
+        wide = [there and n != 1 for there, n in zip(present, sizes)]
+        if any(wide):
+            for x, size in zip(tensors, sizes):
+                if size == 1:
+                    call.pin(x.axes[i], "stretches a single unit")
+        else:
+            wide = present
+        known = [x.axis(i) if own else None for x, own in zip(tensors, wide)]
+        common = call.tie(*itertools.compress(known, wide))
         if common is not None:
             never = np.zeros(len(common), bool)
-            flags = [
-                x.axis(i).zero if x in wide and x.axis(i) is not None else never
-                for x in tensors
-            ]
+            flags = [never if one is None else one.zero for one in known]
             common = common.with_zero(zero(flags))
         axes.append(common)
     return axes
+
+
+def elementwise(call, tensors, zero):
+    """The output of an elementwise operation of several tensors.
+
+    Args:
+        call: The `Call` of an operation of `keras.ops`.
+        tensors: List of `Traced` and constants.
+        zero: As in `broadcast`; not asked where all but one of the tensors
+            are single numbers, as the function of that one can be tried.
+    """
+    # A variable is a number that may be another one later.
+    numbers = [
+        not isinstance(x, (Traced, keras.Variable)) and np.ndim(x) == 0
+        for x in tensors
+    ]
+    if numbers.count(False) == 1:
+        place = numbers.index(False)
+
+        def function(x):
+            return call.operation.call(
+                *(x if i == place else one for i, one in enumerate(tensors))
+            )
+
+        axes = [
+            through(call, axis, function, "gives what")
+            for axis in as_traced(tensors[place]).axes
+        ]
+    else:
+        axes = broadcast(call, [as_traced(x) for x in tensors], zero)
+    return call.output(dict(enumerate(axes)))
 
 
 def contraction(call, terms, tensors, kept):
@@ -123,18 +199,19 @@ def contraction(call, terms, tensors, kept):
     """
     found = {}
     for letters, tensor in zip(terms, tensors):
-        if len(set(letters)) < len(letters):
-            call.pin(tensor, "takes a diagonal")
-            # What it meets on its way keeps its size.
-            tensor = Traced.of(tensor.shape)
+        repeated = [i for i, x in enumerate(letters) if letters.count(x) > 1]
+        others = set(range(len(letters))).difference(repeated)
+        tensor = call.pin_all_but(tensor, others, "takes a diagonal")
         for i, letter in enumerate(letters):
             found.setdefault(letter, []).append((tensor, i))
     axes = {}
     for letter, places in found.items():
-        wide = [(x, i) for x, i in places if x.shape[i] != 1] or places
-        for x, i in places:
-            if x.axes[i] is not None and (x, i) not in wide:
-                call.pin(x.axes[i], "stretches a single unit")
+        wide = [(x, i) for x, i in places if x.shape[i] != 1]
+        if wide:
+            for x, i in places:
+                if x.shape[i] == 1:
+                    call.pin(x.axes[i], "stretches a single unit")
+        wide = wide or places
         if not any(x.axes[i] is not None for x, i in wide):
             continue
         if letter in kept:
@@ -143,8 +220,6 @@ def contraction(call, terms, tensors, kept):
                 known = [x.axis(i) for x, i in wide]
                 zero = np.any([x.zero for x in known if x is not None], axis=0)
                 axes[kept.index(letter)] = common.with_zero(zero)
-        elif len(tensors) == 1:
-            call.pin([x.axes[i] for x, i in wide], "sums over the units")
         else:
             call.contract(*(x.axis(i) for x, i in wide))
     return axes
@@ -165,7 +240,10 @@ def concatenation(call, tensors, dimension):
         elif any(x.axes[i] is not None for x in tensors):
             parts = [x.axis(i) for x in tensors]
             if any(part is None for part in parts):
-                call.pin(tensors, "joins it with an axis of unknown size")
+                call.pin(
+                    [x.axes[i] for x in tensors],
+                    "joins it with an axis of unknown size",
+                )
             else:
                 axes[i] = concatenate(parts)
     return axes
@@ -186,13 +264,25 @@ def reshaped(call, tensor, shape, size_key=None):
     """
     axes = {}
     for old, new in _blocks(tensor.shape, shape):
-        labelled = [i for i in old if tensor.axes[i] is not None]
+        labelled = [i for i in old if call.may_go(tensor.axes[i])]
+        if len(labelled) > 1:
+            # There is nothing to lose along an axis of one unit.
+            for i in labelled:
+                if tensor.shape[i] == 1:
+                    call.pin(tensor.axes[i], "drops the dimension of the unit")
+            labelled = [i for i in labelled if tensor.shape[i] != 1]
         if not labelled:
             continue
         sizes = [tensor.shape[i] for i in old]
         wide = [j for j in new if shape[j] != 1]
-        if len(labelled) > 1 or None in sizes or len(wide) != 1:
-            call.pin(tensor, "breaks the axis of the units apart")
+        what = "breaks the axis of the units apart"
+        if None in sizes or len(wide) != 1:
+            call.pin([tensor.axes[i] for i in labelled], what)
+            continue
+        if len(labelled) > 1:
+            axes[wide[0]] = call.only_one(
+                [tensor.axes[i] for i in labelled], what, shape[wide[0]]
+            )
             continue
         axis = tensor.axes[labelled[0]]
         around = [1] * len(old)

@@ -6,9 +6,11 @@ import numpy as np
 from keras_iss.tracing.labels import Axis
 from keras_iss.tracing.registry import register_rule
 from keras_iss.tracing.rules.common import (
+    each,
     is_elementwise,
     keeps_zero,
     pin_unless_elementwise,
+    pin_what_is_mixed,
 )
 
 
@@ -19,17 +21,16 @@ def dense(call, inputs):
     call.weight(layer._kernel, {0: inputs.axes[-1], 1: units})
     call.bias(layer.bias, {0: units})
     carried = dict(enumerate(inputs.axes[:-1]))
+    pin_what_is_mixed(call, [*carried.values(), units], layer.activation)
     return call.output({**_after_bias(layer, carried), -1: units})
 
 
 def _units(call, size, key):
     layer = call.operation
     known = is_elementwise(layer.activation)
-    units = call.units(
+    return call.units(
         size, "dense", zero=known and keeps_zero(layer.activation), key=key
     )
-    pin_unless_elementwise(call, units, activation=layer.activation)
-    return units
 
 
 def _after_bias(layer, axes):
@@ -59,8 +60,7 @@ def einsum_dense(call, inputs):
     first_size = elided if open_ended else 1
     axes = dict(zip(read, inputs.axes))
     for letter in set(read) - set(kernel) - set(written):
-        if axes[letter] is not None:
-            call.pin(axes[letter], "sums over the units")
+        call.contract(axes[letter])
     shape = call.output_shapes()[0]
     last = written[-1]
     if last in kernel and last not in read:
@@ -87,6 +87,8 @@ def einsum_dense(call, inputs):
         if 0 <= place < len(sizes) and sizes[place] is not None:
             size = Axis.fixed(sizes[place]) if axis is None else axis
             call.set_size(("output_shape", place), size)
+    written_axes = [axes.get(one) for one in written]
+    pin_what_is_mixed(call, written_axes, layer.activation)
     result = _after_bias(layer, carried)
     if last not in read:
         result[len(written) - 1] = axes.get(last)
@@ -136,18 +138,85 @@ def reversible_embedding(call, inputs, reverse=False):
     return call.output({} if reverse else {-1: units})
 
 
-@register_rule(keras.layers.Conv1D, keras.layers.Conv2D)
+@register_rule(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 def convolution(call, inputs):
+    return _convolution(call, inputs, channels=-2)
+
+
+@register_rule(
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+def transposed_convolution(call, inputs):
+    return _convolution(call, inputs, channels=-1)
+
+
+def _convolution(call, inputs, channels):
+    """A convolution whose kernel has the input's channels along one axis."""
     layer = call.operation
-    channel = -1 if layer.data_format == "channels_last" else 1
-    inputs = call.pin_all_but(inputs, [channel], "convolves over the units")
-    if layer.groups != 1:
+    channel, inputs = _channel_alone(call, inputs)
+    if getattr(layer, "groups", 1) != 1:
         inputs = call.pin_all_but(inputs, [], "groups the units")
-    output = call.output()
-    spatial = output.shape[1:-1] if channel == -1 else output.shape[2:]
-    positions = int(np.prod([n or 1 for n in spatial]))
-    if layer.rank == 1:
-        positions = 1
-    call.weight(layer._kernel, {-2: inputs.axes[channel]}, uses=positions)
+    axes = {channels: inputs.axes[channel]}
+    # One of them has only the property, the other only what is behind it.
+    kernel = layer._kernel if hasattr(layer, "_kernel") else layer.kernel
+    call.weight(kernel, axes, uses=_places(call))
     call.bias(layer.bias, {})
-    return output
+    return call.output()
+
+
+@register_rule(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+def separable_convolution(call, inputs):
+    layer = call.operation
+    channel, inputs = _channel_alone(call, inputs)
+    units = inputs.axes[channel]
+    several = each(units, layer.depth_multiplier)
+    places = _places(call)
+    call.weight(layer.depthwise_kernel, {-2: units}, uses=places)
+    call.weight(layer.pointwise_kernel, {-2: several}, uses=places)
+    call.bias(layer.bias, {})
+    return call.output()
+
+
+@register_rule(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+def depthwise_convolution(call, inputs):
+    """Each unit is convolved alone, and comes out as several."""
+    layer = call.operation
+    channel, inputs = _channel_alone(call, inputs)
+    units = inputs.axes[channel]
+    several = each(units, layer.depth_multiplier)
+    call.weight(layer.kernel, {-2: units}, uses=_places(call))
+    call.bias(layer.bias, {0: several})
+    written = [None] * len(inputs.shape)
+    written[channel] = several
+    if channel == 1:
+        # The last dimension is one of space.
+        pin_unless_elementwise(call, written, activation=layer.activation)
+    else:
+        pin_what_is_mixed(call, written, layer.activation)
+    if several is not None:
+        # Its kernel and its bias are zero, whatever it is called on.
+        zero = is_elementwise(layer.activation) and keeps_zero(layer.activation)
+        written[channel] = several.with_zero(zero)
+    return call.output({channel: written[channel]})
+
+
+def _channel_alone(call, inputs):
+    """The dimension of the channels, and the input with units there only."""
+    first = call.operation.data_format == "channels_first"
+    channel = 1 if first else len(inputs.shape) - 1
+    return channel, call.pin_all_but(
+        inputs, [channel], "convolves over the units"
+    )
+
+
+def _places(call):
+    """How often a kernel is used in one time step: once along time."""
+    layer = call.operation
+    if layer.rank == 1:
+        return 1
+    shape = call.output_shapes()[0]
+    first = layer.data_format == "channels_first"
+    spatial = shape[2:] if first else shape[1:-1]
+    return int(np.prod([n or 1 for n in spatial]))

@@ -149,7 +149,9 @@ def _with_time(call, output, states, steps):
     return output
 
 
-@register_rule(keras.layers.ConvLSTM1D, keras.layers.ConvLSTM2D)
+@register_rule(
+    keras.layers.ConvLSTM1D, keras.layers.ConvLSTM2D, keras.layers.ConvLSTM3D
+)
 def conv_lstm(call, sequences, initial_state=None, mask=None, training=None):
     layer, cell = call.operation, call.operation.cell
     first = cell.data_format == "channels_first"
@@ -215,13 +217,21 @@ def _merged(call, forward, backward):
         zero = np.logical_or if mode == "mul" else np.logical_and
         axes = broadcast(call, [forward, backward], zero.reduce)
         return [forward.replace(axes=axes)]
+    channel = _channel(call.operation.forward_layer, len(forward.shape))
     if not _can_be_expanded(call):
-        call.same_size(forward.axis(-1), backward.axis(-1))
+        call.same_size(forward.axis(channel), backward.axis(channel))
     if mode is None:
         return [forward, backward]
+    # Keras joins the last dimension, whichever the channels are.
     axes = concatenation(call, [forward, backward], -1)
-    units = forward.shape[-1] + backward.shape[-1]
-    return [Traced.of((*forward.shape[:-1], units), axes)]
+    return [Traced.of(call.output_shapes()[0], axes)]
+
+
+def _channel(layer, rank):
+    """The dimension of the units in the output of a recurrent layer."""
+    if getattr(layer.cell, "data_format", None) == "channels_first":
+        return 2 if layer.return_sequences else 1
+    return rank - 1
 
 
 def _can_be_expanded(call):
@@ -231,6 +241,8 @@ def _can_be_expanded(call):
     concatenation may differ, but the mask of the output has to be handed on
     by hand, and for that it has to be in sight.
     """
-    return call.is_first and (
-        not call.operation.return_sequences or call.mask_is_known()
+    return (
+        call.is_first
+        and type(call.operation) is keras.layers.Bidirectional
+        and (not call.operation.return_sequences or call.mask_is_known())
     )
