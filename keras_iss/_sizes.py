@@ -7,6 +7,7 @@ import numbers
 
 import numpy as np
 
+from keras_iss._checks import number
 from keras_iss.structures import quoted
 
 
@@ -33,7 +34,7 @@ class Budget:
                 f"Received: {given or 'none'}"
             )
         for name, share in given.items():
-            check_share(share, name)
+            object.__setattr__(self, name, check_share(share, name))
 
     def _given(self):
         return {
@@ -46,6 +47,11 @@ class Budget:
     def kind(self):
         """String, what is counted."""
         return next(iter(self._given()))
+
+    @property
+    def words(self):
+        """String, what is counted, in a message."""
+        return {"mult_adds": "multiply-adds"}.get(self.kind, self.kind)
 
     @property
     def is_share(self):
@@ -80,26 +86,28 @@ class Budget:
 
 
 def check_share(share, name):
-    """Raises unless it is a number above 0 and below 1, or an integer."""
+    """A number above 0 and below 1, or an integer; or an error."""
+    share = number(share)
     if isinstance(share, bool) or not isinstance(share, numbers.Real):
         raise TypeError(
             f"`{name}` must be a number, what stays of them. Received: "
             f"{share!r} (of type {type(share).__name__})"
         )
     if isinstance(share, numbers.Integral) and share >= 1:
-        return
+        return share
     if math.isnan(share) or not 0 < share < 1:
         raise ValueError(
             f"`{name}` is the share that stays, above 0 and below 1, or an "
             f"integer: how many do. Received: {share}"
         )
+    return share
 
 
 def check_scores(structures, scores):
     """Scores by the full names of their structures, as float arrays.
 
     Raises:
-        TypeError: if `scores` is no dict.
+        TypeError: if `scores` is no dict, or one is not of numbers.
         ValueError: if one has another length than its structure has
             components, or is NaN.
     """
@@ -113,7 +121,13 @@ def check_scores(structures, scores):
     checked = {}
     for key, values in scores.items():
         one = structures[key]
-        values = np.asarray(values, float)
+        try:
+            values = np.asarray(values, float)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"`scores` of `{one.name}` must be {one.size} numbers, one for "
+                f"each component. Received: {values!r}"
+            ) from error
         if values.shape != (one.size,):
             raise ValueError(
                 f"`scores` of `{one.name}` must be of shape ({one.size},), "
@@ -172,11 +186,12 @@ def allot(structures, budget, scores=None, wanted=None):
         return budget.measure(structures, keep(gone))
 
     if left(len(order)) > wanted:
+        full, least = budget.measure(structures), left(len(order))
         raise ValueError(
-            f"{budget.kind} of {wanted / budget.measure(structures):.3%} "
+            f"{wanted:,.6g} {budget.words} ({wanted / full:.3g} of {full:,}) "
             "cannot be reached: with one component left in each of "
-            f"{quoted(one.name for one in free)}, "
-            f"{left(len(order)) / budget.measure(structures):.3%} stay."
+            f"{quoted(one.name for one in free)}, {least:,} "
+            f"({least / full:.3g} of them) stay. Ask for more."
         )
     low, high = 0, len(order)  # left(high) <= wanted
     while low < high:

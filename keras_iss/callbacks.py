@@ -10,6 +10,7 @@ Both act at the end of an epoch. Put `ISSPruneCallback` first, then
     ])
 """
 
+import os
 import warnings
 
 import keras
@@ -21,7 +22,7 @@ from keras_iss._zeroing import zero_components, zero_elements
 from keras_iss.optimizers import proximal_of
 from keras_iss.structures import check_finite, is_finite, quoted
 from keras_iss.surgery import below, check_threshold
-from keras_iss.tracing.find import find_structures
+from keras_iss.tracing.find import check_include, find_structures
 
 
 class StructuresCallback(keras.callbacks.Callback):
@@ -37,6 +38,7 @@ class StructuresCallback(keras.callbacks.Callback):
 
     def __init__(self, include):
         super().__init__()
+        check_include(include)
         self.include = include
         self._structures = None
 
@@ -66,27 +68,28 @@ class StructuresCallback(keras.callbacks.Callback):
         return self._structures
 
 
-def check_first_step(model, include):
+def check_first_step(model, include, training):
     """As `check_step`, for a model whose structures are not known."""
     if proximal_of(getattr(model, "optimizer", None)) is not None and all(
         layer.built for layer in model._flatten_layers()
     ):
-        check_step(model, find_structures(model, include))
+        check_step(model, find_structures(model, include), training)
 
 
-def check_step(model, structures):
+def check_step(model, structures, training):
     """Stops a training whose first proximal step would remove everything.
 
     Args:
         model: The model that is to be trained.
         structures: Its `Structures`, or `None` if it is not built yet.
+        training: The `params` of the callbacks of the training.
 
     Raises:
         ValueError: if a structure has no component that is longer than the
-            step of its `ProximalISS`.
+            step of its `ProximalISS`, and no callback sets that.
     """
     proximal = proximal_of(getattr(model, "optimizer", None))
-    if proximal is None or structures is None:
+    if proximal is None or structures is None or proximal.is_set_in(training):
         return
     rate = float(keras.ops.convert_to_numpy(proximal.learning_rate))
     for one in structures.free:
@@ -122,6 +125,9 @@ def warn_of_dead(structures):
 class RemovingCallback(StructuresCallback):
     """What sets components to zero, and may keep them there.
 
+    That happens at the end of an epoch, before its validation: what the
+    metrics of the epoch describe is what is there at its end.
+
     Args:
         include: As in `StructuresCallback`.
         freeze: Boolean, whether a component that was removed once, also
@@ -133,15 +139,45 @@ class RemovingCallback(StructuresCallback):
         super().__init__(include)
         self.freeze = freeze
         self._frozen = {}
+        # The epoch that is trained, and the one whose removals are done.
+        self._epoch = None
+        self._removed_in = None
 
     def set_model(self, model):
         if model is not self.model:
             self._frozen = {}
+        # Of an `evaluate` of its own, or of a training that has not begun.
+        self._epoch = None
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
         self._frozen = {}
         super().on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        self._epoch = epoch
+        self._removed_in = None
+
+    def on_test_begin(self, logs=None):
+        # The validation of an epoch: its metrics are to be those of what is
+        # left at its end.
+        if self._epoch is not None:
+            self.remove_at_end_of(self._epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.remove_at_end_of(epoch)
+        self._epoch = None
+
+    def remove_at_end_of(self, epoch):
+        """Removes what has to go at the end of an epoch. Once, if called twice.
+
+        Args:
+            epoch: Integer.
+        """
+        if self._removed_in != epoch:
+            self._removed_in = epoch
+            self._remove_at_end_of(epoch)
 
     def on_train_end(self, logs=None):
         self._zero_frozen()
@@ -236,9 +272,9 @@ class ISSPruneCallback(RemovingCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
-        check_step(self.model, self._structures)
+        check_step(self.model, self._structures, self.params)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def _remove_at_end_of(self, epoch):
         self._find()
         if (epoch + 1) % self._period == 0:
             self._prune()
@@ -297,12 +333,17 @@ class ISSLogger(StructuresCallback):
 
     def __init__(self, log_dir=None, include=("recurrent",)):
         super().__init__(include)
+        if log_dir is not None and not isinstance(log_dir, (str, os.PathLike)):
+            raise TypeError(
+                "`log_dir` must be the path of a folder. Received: "
+                f"{log_dir!r} (of type {type(log_dir).__name__})"
+            )
         self.log_dir = log_dir
         self._histograms = None if log_dir is None else _Histograms(log_dir)
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
-        check_step(self.model, self._structures)
+        check_step(self.model, self._structures, self.params)
 
     def on_epoch_end(self, epoch, logs=None):
         self._find()

@@ -35,7 +35,8 @@ def register_rule(*classes):
         A decorator.
 
     Raises:
-        TypeError: if a class is not a Keras layer.
+        TypeError: if no class is given, one is not a Keras layer, or what is
+            decorated is no function.
 
     Examples:
         >>> import keras, keras_iss
@@ -54,6 +55,11 @@ def register_rule(*classes):
         >>> keras_iss.find_structures(model)["lstm"].pinned is None
         True
     """
+    if not classes:
+        raise TypeError(
+            "`register_rule` takes the layer classes that a rule is for, as in "
+            "`@register_rule(MyLayer)`. Received none."
+        )
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
             raise TypeError(
@@ -61,6 +67,11 @@ def register_rule(*classes):
             )
 
     def register(rule):
+        if not callable(rule):
+            raise TypeError(
+                "`register_rule(...)` decorates a function `rule(call, ...)`. "
+                f"Received: {rule!r} (of type {type(rule).__name__})"
+            )
         _LAYER_RULES.update(dict.fromkeys(classes, rule))
         return rule
 
