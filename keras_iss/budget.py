@@ -166,6 +166,7 @@ class ISSBudget(RemovingCallback):
         self._strength = 0.0
         self._epochs_seen = 0
         self._updates = None
+        self._strengths = []
         self._total_at_first = None
         self._told_of_own_loop = False
 
@@ -193,12 +194,14 @@ class ISSBudget(RemovingCallback):
         if self._control is None and self._structures is not None:
             self._control_strength(epoch)
         self._updates = self._iterations()
+        self._strengths = []
 
     def on_train_batch_begin(self, batch, logs=None):
         if self._control is not None:
             self._control.announce()
 
     def on_train_batch_end(self, batch, logs=None):
+        self._strengths.append(self._strength)
         if self._control is not None and not self._control.withdraw():
             self._warn_of_own_loop()
         if self._total_at_first:
@@ -423,7 +426,8 @@ class ISSBudget(RemovingCallback):
         loss = logs.get("loss")
         if loss is None or not math.isfinite(loss):
             return self._strength
-        without = abs(loss - self._strength * total)
+        # The first batch of all has no penalty.
+        without = abs(loss - np.mean(self._strengths) * total)
         return float(self.pressure * without / total)
 
     def _shortest_to_stay(self, epoch):
