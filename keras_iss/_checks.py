@@ -75,6 +75,15 @@ def check_count(value, name, least, meaning):
     return int(value)
 
 
+def check_flag(value, name):
+    """Raises unless an argument is a boolean."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(
+            f"`{name}` must be True or False. Received: {value!r} (of type "
+            f"{type(value).__name__})"
+        )
+
+
 def check_model(model, name):
     """Raises unless an argument is a Keras model."""
     if not isinstance(model, keras.Model):

@@ -23,7 +23,14 @@ def check_data(data, name="data", model=None):
             samples, or not equally many everywhere.
     """
     if is_arrays(data):
-        _check_arrays(data, name, model)
+        parts = as_tuple(data)
+        if not 1 <= len(parts) <= 3:
+            raise ValueError(
+                f"`{name}` must be {FORMS}. Received: a {type(data).__name__} "
+                f"of {len(parts)}"
+            )
+        names = [f"{name}[{i}]" for i in range(3)]
+        check_arrays(parts, names, model)
         return
     is_dataset = isinstance(data, keras.utils.PyDataset) or (
         hasattr(data, "__iter__") and not isinstance(data, (str, bytes, set))
@@ -45,39 +52,42 @@ def as_tuple(data):
     return tuple(data) if isinstance(data, (tuple, list)) else (data,)
 
 
-def _check_arrays(data, name, model):
-    parts = as_tuple(data)
-    if not 1 <= len(parts) <= 3:
+def check_arrays(parts, names, model=None):
+    """Raises unless arrays hold equally many samples, and some.
+
+    Args:
+        parts: Inputs, targets and sample weights, as far as given. Each an
+            array, a nest of them, or `None`.
+        names: What they are called in a message.
+        model: As in `check_data`.
+
+    Raises:
+        As `check_data`.
+    """
+    inputs, targets, *_ = [*parts, None]
+    if getattr(model, "loss", None) is not None and targets is None:
         raise ValueError(
-            f"`{name}` must be {FORMS}. Received a {type(data).__name__} of "
-            f"{len(parts)}"
+            f"`{names[1]}` is missing: the targets that the loss of "
+            f"`{model.name}` is computed from."
         )
-    needs_targets = getattr(model, "loss", None) is not None
-    if needs_targets and (len(parts) < 2 or parts[1] is None):
-        raise ValueError(
-            f"`{name}` has no targets, which the loss of `{model.name}` is "
-            f"computed from. It must be {FORMS}."
-        )
+    if inputs is None or not keras.tree.flatten(inputs):
+        raise ValueError(f"`{names[0]}` is missing: the inputs of the model.")
     counts = {}
-    for part, words in zip(parts, ("inputs", "targets", "sample weights")):
+    for name, part in zip(names, parts):
         for array in keras.tree.flatten(part):
             if array is None:
                 continue
             shape = getattr(array, "shape", None)
             if not shape:
                 raise TypeError(
-                    f"The {words} in `{name}` must be arrays with an axis of "
-                    f"samples. Received: {array!r} (of type "
-                    f"{type(array).__name__})"
+                    f"`{name}` must be of arrays with an axis of samples. "
+                    f"Received: {array!r} (of type {type(array).__name__})"
                 )
-            counts.setdefault(words, set()).add(shape[0])
-    if len(set().union(*counts.values())) > 1:
+            counts.setdefault(shape[0], name)
+    if len(counts) > 1:
+        found = ", ".join(f"`{name}` {n}" for n, name in counts.items())
         raise ValueError(
-            f"The arrays in `{name}` must hold equally many samples. Received: "
-            + ", ".join(
-                f"{' and '.join(map(str, sorted(some)))} {words}"
-                for words, some in counts.items()
-            )
+            f"All arrays must hold equally many samples. Received: {found}"
         )
-    if 0 in counts.get("inputs", {0}):
-        raise ValueError(f"`{name}` holds no samples.")
+    if 0 in counts:
+        raise ValueError(f"`{names[0]}` holds no samples.")

@@ -6,7 +6,8 @@ import warnings
 
 import keras
 
-from keras_iss._checks import check_count, check_model, is_whole
+from keras_iss._checks import check_count, check_model, is_whole, number
+from keras_iss._data import check_arrays, is_arrays
 from keras_iss._rebuilding import keeps_class
 from keras_iss._scopes import check_scope
 from keras_iss.callbacks import RemovingCallback, StructuresCallback
@@ -55,7 +56,7 @@ def check_counts(shrink_every, epochs, initial_epoch, batch_size, others):
         others: Dict, the other arguments of `keras.Model.fit`.
 
     Returns:
-        `shrink_every`, `epochs` and `initial_epoch`.
+        All of them, the others with the numbers among them as integers.
 
     Raises:
         TypeError: if one is not an integer.
@@ -66,44 +67,61 @@ def check_counts(shrink_every, epochs, initial_epoch, batch_size, others):
             "`shrink_every` must be a positive integer, a number of epochs. "
             f"Received: {shrink_every!r}"
         )
-    optional = {
-        "batch_size": (batch_size, "samples in a batch"),
-        **{
-            name: (others.get(name), meaning)
-            for name, meaning in (
-                ("steps_per_epoch", "batches in an epoch"),
-                ("validation_steps", "batches to validate on"),
-                ("validation_batch_size", "samples in a batch"),
-            )
-        },
-    }
-    for name, (value, meaning) in optional.items():
-        if value is not None:
-            check_count(value, name, 1, meaning)
-    frequency = others.get("validation_freq", 1)
+
+    def optional(value, name, meaning):
+        return None if value is None else check_count(value, name, 1, meaning)
+
+    others = dict(others)
+    for name, meaning in (
+        ("steps_per_epoch", "batches in an epoch"),
+        ("validation_steps", "batches to validate on"),
+        ("validation_batch_size", "samples in a batch"),
+    ):
+        if name in others:
+            others[name] = optional(others[name], name, meaning)
+    frequency = number(others.get("validation_freq", 1))
     if isinstance(frequency, numbers.Number):
-        check_count(frequency, "validation_freq", 1, "epochs")
+        others["validation_freq"] = check_count(
+            frequency, "validation_freq", 1, "epochs"
+        )
     return (
         int(shrink_every),
         check_count(epochs, "epochs", 0, "epochs"),
         check_count(initial_epoch, "initial_epoch", 0, "epochs"),
+        optional(batch_size, "batch_size", "samples in a batch"),
+        others,
     )
 
 
-def check_training_data(x, epochs, others):
+def check_training_data(model, x, y, epochs, others):
     """Raises for data that would end a training in its middle.
 
     Args:
+        model: The model.
         x: As in `fit`.
+        y: As in `fit`.
         epochs: Integer, the number of epochs to train for.
         others: Dict, the other arguments of `keras.Model.fit`.
     """
     if x is None:
         raise ValueError("`x` is None. It takes the data to train on.")
-    for array in keras.tree.flatten(x):
-        shape = getattr(array, "shape", None)
-        if shape and shape[0] == 0:
-            raise ValueError("`x` holds no samples.")
+    if is_arrays(x):
+        data = (x, y, others.get("sample_weight"))
+        check_arrays(data, ("x", "y", "sample_weight"), model)
+    else:
+        _check_form(x, "x")
+    split = number(others.get("validation_split") or 0.0)
+    if not isinstance(split, numbers.Real) or not 0.0 <= split < 1.0:
+        raise ValueError(
+            "`validation_split` must be a share of the samples, zero or more "
+            f"and below 1. Received: {split!r}"
+        )
+    held_out = others.get("validation_data")
+    if isinstance(held_out, (tuple, list)):
+        names = [f"validation_data[{i}]" for i in range(3)]
+        check_arrays(held_out, names, model)
+    elif held_out is not None:
+        _check_form(held_out, "validation_data")
     for name, data, steps in (
         ("x", x, "steps_per_epoch"),
         ("validation_data", others.get("validation_data"), "validation_steps"),
@@ -114,6 +132,18 @@ def check_training_data(x, epochs, others):
                 f"the {epochs} asked for. Say how many batches an epoch takes, "
                 f"by `{steps}`, or give a `keras.utils.PyDataset`."
             )
+
+
+def _check_form(data, name):
+    is_dataset = isinstance(data, keras.utils.PyDataset) or (
+        hasattr(data, "__iter__") and not isinstance(data, (str, bytes))
+    )
+    if not is_dataset:
+        raise TypeError(
+            f"`{name}` must be arrays, or a `Dataset`, `PyDataset`, "
+            f"`DataLoader` or generator. Received: {data!r} (of type "
+            f"{type(data).__name__})"
+        )
 
 
 def check_callbacks(callbacks):

@@ -36,6 +36,9 @@ class Budget:
         for name, share in given.items():
             object.__setattr__(self, name, check_share(share, name))
 
+    def __str__(self):
+        return f"{self.kind}={self._asked}"
+
     def _given(self):
         return {
             name: share
@@ -109,7 +112,7 @@ def check_scores(structures, scores):
     Raises:
         TypeError: if `scores` is no dict, or one is not of numbers.
         ValueError: if one has another length than its structure has
-            components, or is NaN.
+            components, or is NaN; or if a structure is named twice.
     """
     if scores is None:
         return {}
@@ -121,6 +124,11 @@ def check_scores(structures, scores):
     checked = {}
     for key, values in scores.items():
         one = structures[key]
+        if one.name in checked:
+            raise ValueError(
+                f"`scores` names the structure `{one.name}` twice: the units "
+                f"of {quoted(one.makers)} are tied. Name one of them."
+            )
         try:
             values = np.asarray(values, float)
         except (TypeError, ValueError) as error:
@@ -188,10 +196,9 @@ def allot(structures, budget, scores=None, wanted=None):
     if left(len(order)) > wanted:
         full, least = budget.measure(structures), left(len(order))
         raise ValueError(
-            f"{wanted:,.6g} {budget.words} ({wanted / full:.3g} of {full:,}) "
-            "cannot be reached: with one component left in each of "
-            f"{quoted(one.name for one in free)}, {least:,} "
-            f"({least / full:.3g} of them) stay. Ask for more."
+            f"`{budget}` cannot be reached: with one component left in each of "
+            f"{quoted(one.name for one in free)}, {least:,} of {full:,} "
+            f"{budget.words} stay, a share of {least / full:.3g}. Ask for more."
         )
     low, high = 0, len(order)  # left(high) <= wanted
     while low < high:

@@ -60,4 +60,5 @@ def _local_file(filepath):
         return None
     path = pathlib.Path(os.path.realpath(filepath))
     is_file = path.suffix in SUFFIXES and not path.is_dir()
-    return path if is_file and os.access(path.parent, os.W_OK) else None
+    can_be_made = path.parent.is_dir() and os.access(path.parent, os.W_OK)
+    return path if is_file and can_be_made else None

@@ -27,7 +27,7 @@ from keras_iss._strength_control import StrengthControl
 from keras_iss.callbacks import RemovingCallback
 from keras_iss.optimizers import left_alone, proximal_of
 from keras_iss.ranking import rank
-from keras_iss.structures import check_finite, is_finite, quoted
+from keras_iss.structures import Structure, check_finite, is_finite, quoted
 from keras_iss.tracing.find import find_structures
 
 SCORES = ("length", "taylor")
@@ -530,13 +530,16 @@ class _Sizes:
         if not keep:
             raise ValueError("The dict of sizes is empty.")
         self._keep = {}
-        for name, size in keep.items():
+        for key, size in keep.items():
+            name = key.name if isinstance(key, Structure) else key
             if not is_whole(number(size)):
                 raise TypeError(
                     f"`ISSBudget` takes the number of components that stay of "
                     f"`{name}`. Received: {size!r} (of type "
                     f"{type(size).__name__})"
                 )
+            if name in self._keep:
+                raise ValueError(f"The dict of sizes names `{name}` twice.")
             self._keep[name] = int(number(size))
         self._full = None
 

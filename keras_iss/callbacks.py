@@ -11,16 +11,15 @@ Both act at the end of an epoch. Put `ISSPruneCallback` first, then
 """
 
 import os
-import warnings
 
 import keras
 import numpy as np
 
-from keras_iss._checks import is_whole
+from keras_iss._checks import check_flag, is_whole
 from keras_iss._scopes import check_scope
 from keras_iss._zeroing import zero_components, zero_elements
-from keras_iss.optimizers import proximal_of
-from keras_iss.structures import check_finite, is_finite, quoted
+from keras_iss.optimizers import proximal_of, warn_of_dead
+from keras_iss.structures import check_finite, is_finite
 from keras_iss.surgery import below, check_threshold
 from keras_iss.tracing.find import check_include, find_structures
 
@@ -104,21 +103,14 @@ def check_step(model, structures, training):
             )
 
 
-def warn_of_dead(structures):
-    """Warns if nothing is left of a structure.
+def alive_of(structures):
+    """Counts what is left, and warns if nothing is left of a structure.
 
     Returns:
         Dict from the name of each structure to the components it has left.
     """
     alive = {one.name: one.alive for one in structures}
-    gone = [name for name, count in alive.items() if not count]
-    if gone:
-        warnings.warn(
-            f"All components of {quoted(gone)} are removed: what comes after "
-            "them no longer depends on the input. Use a smaller `strength`, "
-            "or an `ISSBudget`.",
-            stacklevel=3,
-        )
+    warn_of_dead(name for name, count in alive.items() if not count)
     return alive
 
 
@@ -137,6 +129,7 @@ class RemovingCallback(StructuresCallback):
 
     def __init__(self, include, freeze):
         super().__init__(include)
+        check_flag(freeze, "freeze")
         self.freeze = freeze
         self._frozen = {}
         # The epoch that is trained, and the one whose removals are done.
@@ -238,7 +231,8 @@ class ISSPruneCallback(RemovingCallback):
         include: Tuple of kinds of layers, as in `find_structures`.
 
     Raises:
-        TypeError: if `threshold` is not a number.
+        TypeError: if `threshold` is not a number, or `freeze` or `elementwise`
+            is no boolean.
         ValueError: if `threshold` is negative or NaN, or `every` is neither
             `"epoch"` nor a positive integer.
 
@@ -266,6 +260,7 @@ class ISSPruneCallback(RemovingCallback):
     ):
         super().__init__(include, freeze)
         self.threshold = check_threshold(threshold)
+        check_flag(elementwise, "elementwise")
         self.every = every
         self.elementwise = elementwise
         self._period = _check_period(every)
@@ -316,6 +311,7 @@ class ISSLogger(StructuresCallback):
         include: Tuple of kinds of layers, as in `find_structures`.
 
     Raises:
+        TypeError: if `log_dir` is not a path.
         ImportError: if `log_dir` is given and `tensorboard` is not installed.
 
     Examples:
@@ -348,7 +344,7 @@ class ISSLogger(StructuresCallback):
     def on_epoch_end(self, epoch, logs=None):
         self._find()
         logs = {} if logs is None else logs
-        alive = warn_of_dead(self._structures)
+        alive = alive_of(self._structures)
         left = self._structures.counts(shrunk=True)
         logs.update({f"{name}_alive": count for name, count in alive.items()})
         logs.update(

@@ -28,7 +28,7 @@ from keras_iss.regularizers import (
     attached_regularizers,
     check_strength,
 )
-from keras_iss.structures import by_variable, frozen
+from keras_iss.structures import by_variable, frozen, quoted
 from keras_iss.tracing.find import check_include, find_structures
 
 
@@ -258,11 +258,15 @@ class ProximalISS(keras.optimizers.Optimizer):
         return self.inner_optimizer.scale_loss(loss)
 
     def finalize_variable_values(self, var_list):
-        """Puts averages of the weights in place; what is removed stays so."""
+        """Puts averages of the weights in place; what is removed stays so.
+
+        Warns if nothing is left of a structure.
+        """
         alive = None if self._groups is None else self._groups.alive()
         self.inner_optimizer.finalize_variable_values(var_list)
         if alive is not None:
             self._groups.scale(alive)
+            self._groups.warn_of_dead(alive)
 
     def get_config(self):
         """What the constructor takes."""
@@ -291,6 +295,7 @@ class _Components:
 
     def __init__(self, structures):
         self.groups = []
+        self.names = [one.name for one in structures]
         for one in structures:
             variables, parts = zip(*by_variable(one.slices))
             self.groups.append((variables, Groups(parts, "once")))
@@ -329,6 +334,18 @@ class _Components:
         """1.0 for each component that is not removed, else 0.0."""
         return [ops.cast(x > 0, "float32") for x in self.lengths()]
 
+    def warn_of_dead(self, alive):
+        """Warns of the structures of which nothing is left.
+
+        Args:
+            alive: What `alive` gives.
+        """
+        warn_of_dead(
+            name
+            for name, ones in zip(self.names, alive)
+            if not ops.convert_to_numpy(ones).any()
+        )
+
     def shorten(self, step):
         """Takes `step` off the length of every component, down to zero.
 
@@ -364,6 +381,22 @@ class _Components:
                 factor = factor * along
             value = ops.cast(ops.convert_to_tensor(variable), "float32")
             variable.assign(ops.cast(value * factor, variable.dtype))
+
+
+def warn_of_dead(names):
+    """Warns of structures of which all components are removed, if any.
+
+    Args:
+        names: Iterable of strings.
+    """
+    names = list(names)
+    if names:
+        warnings.warn(
+            f"All components of {quoted(names)} are removed: what comes after "
+            "them no longer depends on the input. Use a smaller `strength`, "
+            "or an `ISSBudget`.",
+            stacklevel=4,
+        )
 
 
 def _once_for_all_replicas(function, *arguments):

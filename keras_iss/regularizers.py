@@ -18,7 +18,7 @@ import weakref
 import keras
 import numpy as np
 
-from keras_iss._checks import check_amount
+from keras_iss._checks import check_amount, check_model
 from keras_iss._lengths import Groups, along_axis
 from keras_iss._scopes import check_scope, distribution_scope
 from keras_iss.structures import (
@@ -164,8 +164,10 @@ class ISSRegularizer(keras.regularizers.Regularizer):
             model: The model it was attached to.
 
         Raises:
+            TypeError: if `model` is no Keras model.
             ValueError: if it is not attached to this model.
         """
+        check_model(model, "model")
         if self not in attached_regularizers(model):
             raise ValueError(
                 f"This `ISSRegularizer` is not attached to `{model.name}`."

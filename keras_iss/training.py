@@ -17,8 +17,8 @@ from keras_iss._stream import streamed
 from keras_iss._whole_files import saved_whole
 from keras_iss.callbacks import (
     RemovingCallback,
+    alive_of,
     check_first_step,
-    warn_of_dead,
 )
 from keras_iss.structures import is_finite
 from keras_iss.surgery import shrink
@@ -122,10 +122,10 @@ def fit(
         4
     """
     check_fit_model(model)
-    shrink_every, epochs, initial_epoch = check_counts(
+    shrink_every, epochs, initial_epoch, batch_size, kwargs = check_counts(
         shrink_every, epochs, initial_epoch, batch_size, kwargs
     )
-    check_training_data(x, epochs - initial_epoch, kwargs)
+    check_training_data(model, x, y, epochs - initial_epoch, kwargs)
     callbacks = check_callbacks(callbacks)
     include = included(include, model, callbacks)
     steps = _steps(x, batch_size, kwargs)
@@ -261,12 +261,14 @@ class _Relay(keras.callbacks.CallbackList):
 
     def where_the_model_is(self):
         """A sentence for an exception that ends the training."""
-        begun = "" if self._epoch is None else f" in epoch {self._epoch + 1}"
+        when = "before its first epoch"
+        if self._epoch is not None:
+            when = f"in epoch {self._epoch + 1} of {self.params['epochs']}"
         return (
-            f"`keras_iss.fit` was ended{begun} of {self.params['epochs']}. The "
-            "model of the moment, which may be smaller by now, is "
-            "`model.history.model`, with `model` as it was given to "
-            "`keras_iss.fit`. It is whole: train it further or save it."
+            f"`keras_iss.fit` was ended {when}. The model of the moment, which "
+            "may be smaller by now, is `model.history.model`, with `model` as "
+            "it was given to `keras_iss.fit`. It is whole: train it further "
+            "or save it."
         )
 
     def remember(self, model, epoch):
@@ -321,7 +323,7 @@ def _smaller(model, include, relay):
     if not all(layer.built for layer in model._flatten_layers()):
         return model
     structures = find_structures(model, include)
-    warn_of_dead(structures)
+    alive_of(structures)
     stays = structures.staying()
     if all(some.all() for some in stays.values()) or not is_finite(structures):
         return model

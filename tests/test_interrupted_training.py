@@ -27,7 +27,7 @@ HOOKS = [
 ]
 if BACKEND == "jax":
     # Each compiles.
-    HOOKS = ["on_train_batch_begin", "on_test_batch_end", "on_epoch_end"]
+    HOOKS = ["on_train_batch_begin", "on_test_batch_end"]
 
 not_on_jax = pytest.mark.skipif(
     BACKEND == "jax", reason="compiles for long there, and does the same"
@@ -235,9 +235,7 @@ def test_a_strength_is_the_one_that_the_user_gave(hook, tmp_path):
 
 
 @pytest.mark.parametrize("fit", [keras.Model.fit, keras_iss.fit])
-@pytest.mark.parametrize(
-    "hook", ["on_train_batch_begin", "on_train_batch_end"]
-)
+@pytest.mark.parametrize("hook", ["on_train_batch_begin", "on_train_batch_end"])
 def test_a_proximal_strength_is_the_one_that_the_user_gave(hook, fit):
     model = compiled(keras_iss.ProximalISS("sgd", strength=0.125))
     interrupted(model, [budget(), Raise(hook)], fit=fit)
@@ -417,7 +415,7 @@ def test_the_smaller_model_of_the_moment_can_be_trained_on(tmp_path):
 
 @not_on_jax
 def test_an_interrupt_leaves_the_optimizer_its_averages():
-    """`keras_iss.fit` puts them off, and Keras puts them in place at the end."""
+    """Which `keras_iss.fit` puts off until its end."""
     model = compiled(keras.optimizers.SGD(0.1, use_ema=True))
     interrupted(
         model, [budget(), Raise("on_train_batch_end")], fit=keras_iss.fit
