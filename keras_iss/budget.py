@@ -45,18 +45,25 @@ class ISSBudget(RemovingCallback):
        the first batch, and anew after each epoch: the penalty is `pressure`
        times the loss.
     2. From the end of epoch `from_epoch + 1` to that of epoch `by_epoch`, the
-       components with the lowest scores are removed, in equal steps.
+       components with the lowest scores are removed, in equal steps. Before
+       the validation of that epoch, so that its metrics are those of what is
+       left.
     3. The rest of the epochs trains what is left, without a penalty. What is
        removed stays so.
 
     A structure with weights that are not trainable is left alone. An
     `EarlyStopping` should have `start_from_epoch=by_epoch`, or it may go back
-    to weights of before the removals.
+    to weights of before the removals. Without validation data, `model.fit` has
+    no hook before the last of an epoch: put `ISSBudget` before a
+    `ModelCheckpoint` or an `EarlyStopping` then.
 
-    The strength steered is that of the `ISSRegularizer` that is attached to
-    the model, or of the `ProximalISS` it is trained with. If there is neither,
-    an `ISSRegularizer` is attached for the time of the training. A proximal
-    step that would remove more than the schedule asks for is suspended.
+    The penalty is that of the `ISSRegularizer`s that are attached to the model,
+    or the step of the `ProximalISS` it is trained with; if there is neither,
+    one of its own. It has the strength that this sets in the train steps of
+    this training, and at no other time: between them and afterwards, also
+    where the training was interrupted, the model and its strength are as you
+    gave them, and a validation loss has no penalty of its own. A proximal step
+    that would remove more than the schedule asks for is suspended.
 
     Args:
         keep: Dict from the name of a structure to the integer number of its
@@ -87,11 +94,11 @@ class ISSBudget(RemovingCallback):
 
     Raises:
         ValueError: if not exactly one size is given, or one is out of range;
-            if `by_epoch` or `from_epoch` is; or `scores` is unknown, or
-            `"taylor"` without data. When training begins: if the size cannot
-            be met, is met already, or `by_epoch` is beyond the run; if `of` is
-            smaller than the model. At the end of an epoch: if weights are NaN
-            or infinite.
+            if `by_epoch` or `from_epoch` is; if a structure is named twice; or
+            `scores` is unknown, or `"taylor"` without data. When training
+            begins: if the size cannot be met, is met already, or `by_epoch` is
+            beyond the run; if `of` is smaller than the model. Then and at the
+            end of an epoch: if weights are NaN or infinite.
         TypeError: if one of these is of the wrong type.
 
     Examples:

@@ -1,7 +1,10 @@
 """Callbacks: pruning while a model learns, and what is left of it.
 
-Both act at the end of an epoch. Put `ISSPruneCallback` first, then
-`ISSLogger`, then whatever reads the logs:
+Components are removed at the end of an epoch, before its validation: what the
+metrics of the epoch describe is what is there at its end. Without validation
+data, `model.fit` has no hook there but the last: put `ISSPruneCallback` before
+a `ModelCheckpoint` or an `EarlyStopping` then. `ISSLogger` comes before
+whatever reads the logs:
 
     model.fit(x, y, callbacks=[
         keras_iss.ISSPruneCallback(threshold=0.05),
@@ -212,7 +215,8 @@ class RemovingCallback(StructuresCallback):
 class ISSPruneCallback(RemovingCallback):
     """Sets short components to zero at the end of an epoch.
 
-    A component whose weights and biases are all zero gets no gradient, and
+    Before the validation of that epoch, so that its metrics are those of what
+    is left. A component whose weights and biases are all zero gets no gradient, and
     the optimizer's momenta and moments of it are set back to the start; so it
     stays removed, unless its activation is not zero at zero, or something
     else moves its weights.

@@ -17,12 +17,19 @@ Y = RNG.normal(size=(16, 2)).astype("float32")
 BOTH = ("recurrent", "dense")
 
 
+if keras.backend.backend() == "jax":
+    pytest.skip("the same on every backend", allow_module_level=True)
+
+# Nothing is compiled, where that takes longer than a training.
+EAGER = keras.backend.backend() == "tensorflow"
+
+
 def compiled():
     x = keras.Input((None, 3))
     h = layers.LSTM(4, return_sequences=True, name="a")(x)
     model = keras.Model(x, layers.Dense(2, name="out")(layers.LSTM(4)(h)))
     randomize(model)
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", run_eagerly=EAGER)
     return model
 
 
@@ -376,7 +383,7 @@ def skipping():
     h = layers.LSTM(6, name="top")(layers.Add()([skip, h]))
     model = keras.Model(x, layers.Dense(2, name="out")(h))
     randomize(model)
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", run_eagerly=EAGER)
     return model
 
 

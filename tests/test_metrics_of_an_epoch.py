@@ -23,14 +23,15 @@ FITS = [keras.Model.fit, keras_iss.fit]
 EPOCHS = 4
 
 
-def compiled(optimizer="adam"):
+def compiled(optimizer="adam", run_eagerly=BACKEND == "tensorflow"):
+    """Not compiled where that takes longer than the training."""
     x = keras.Input((4, 3))
     h = layers.LSTM(8, return_sequences=True, name="one")(x)
     model = keras.Model(x, layers.Dense(1)(layers.GRU(6, name="two")(h)))
     randomize(model)
     if optimizer == "adam":
         optimizer = keras.optimizers.Adam(0.01)
-    model.compile(optimizer, "mse", metrics=["mae"])
+    model.compile(optimizer, "mse", metrics=["mae"], run_eagerly=run_eagerly)
     return model
 
 
@@ -100,9 +101,9 @@ def check_files(folder, history, data=(X[24:], Y[24:])):
 def test_the_file_of_an_epoch_evaluates_to_what_is_reported(
     fit, name, first, tmp_path
 ):
-    if BACKEND == "jax" and first == "removing":
-        pytest.skip("compiles for long there, and does the same")
-    model = compiled()
+    if first == "removing" and (BACKEND == "jax" or name != "budget"):
+        pytest.skip("does the same")
+    model = compiled(run_eagerly=name != "budget" and BACKEND == "tensorflow")
     callbacks = [
         keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras"),
         REMOVING[name](model),
