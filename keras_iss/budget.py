@@ -434,7 +434,7 @@ class ISSBudget(RemovingCallback):
         if loss is None or not math.isfinite(loss):
             return self._strength
         # The first batch of all has no penalty.
-        without = abs(loss - np.mean(self._strengths) * total)
+        without = abs(loss - np.mean(self._strengths or [0.0]) * total)
         return float(self.pressure * without / total)
 
     def _shortest_to_stay(self, epoch):

@@ -216,10 +216,10 @@ class ISSPruneCallback(RemovingCallback):
     """Sets short components to zero at the end of an epoch.
 
     Before the validation of that epoch, so that its metrics are those of what
-    is left. A component whose weights and biases are all zero gets no gradient, and
-    the optimizer's momenta and moments of it are set back to the start; so it
-    stays removed, unless its activation is not zero at zero, or something
-    else moves its weights.
+    is left. A component whose weights and biases are all zero gets no
+    gradient, and the optimizer's momenta and moments of it are set back to the
+    start; so it stays removed, unless its activation is not zero at zero, or
+    something else moves its weights.
 
     Args:
         threshold: Float, zero or more. Components whose group length is below
