@@ -5,8 +5,8 @@ where the tracing rules said that an entry is the size of an axis.
 """
 
 import collections
-import copy
 import collections.abc
+import copy
 import dataclasses
 import functools
 import tempfile

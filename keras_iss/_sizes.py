@@ -7,6 +7,7 @@ import numbers
 
 import numpy as np
 
+from keras_iss._checks import number
 from keras_iss.structures import lengths_of, quoted, removed_of
 
 
@@ -33,7 +34,10 @@ class Budget:
                 f"Received: {given or 'none'}"
             )
         for name, share in given.items():
-            check_share(share, name)
+            object.__setattr__(self, name, check_share(share, name))
+
+    def __str__(self):
+        return f"{self.kind}={self._asked}"
 
     def _given(self):
         return {
@@ -46,6 +50,11 @@ class Budget:
     def kind(self):
         """String, what is counted."""
         return next(iter(self._given()))
+
+    @property
+    def words(self):
+        """String, what is counted, in a message."""
+        return {"mult_adds": "multiply-adds"}.get(self.kind, self.kind)
 
     @property
     def is_share(self):
@@ -80,28 +89,30 @@ class Budget:
 
 
 def check_share(share, name):
-    """Raises unless it is a number above 0 and below 1, or an integer."""
+    """A number above 0 and below 1, or an integer; or an error."""
+    share = number(share)
     if isinstance(share, bool) or not isinstance(share, numbers.Real):
         raise TypeError(
             f"`{name}` must be a number, what stays of them. Received: "
             f"{share!r} (of type {type(share).__name__})"
         )
     if isinstance(share, numbers.Integral) and share >= 1:
-        return
+        return share
     if math.isnan(share) or not 0 < share < 1:
         raise ValueError(
             f"`{name}` is the share that stays, above 0 and below 1, or an "
             f"integer: how many do. Received: {share}"
         )
+    return share
 
 
 def check_scores(structures, scores):
     """Scores by the full names of their structures, as float arrays.
 
     Raises:
-        TypeError: if `scores` is no dict.
+        TypeError: if `scores` is no dict, or one is not of numbers.
         ValueError: if one has another length than its structure has
-            components, or is NaN.
+            components, or is NaN; or if a structure is named twice.
     """
     if scores is None:
         return {}
@@ -113,7 +124,18 @@ def check_scores(structures, scores):
     checked = {}
     for key, values in scores.items():
         one = structures[key]
-        values = np.asarray(values, float)
+        if one.name in checked:
+            raise ValueError(
+                f"`scores` names the structure `{one.name}` twice: the units "
+                f"of {quoted(one.makers)} are tied. Name one of them."
+            )
+        try:
+            values = np.asarray(values, float)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"`scores` of `{one.name}` must be {one.size} numbers, one for "
+                f"each component. Received: {values!r}"
+            ) from error
         if values.shape != (one.size,):
             raise ValueError(
                 f"`scores` of `{one.name}` must be of shape ({one.size},), "
@@ -175,11 +197,11 @@ def allot(structures, budget, scores=None, wanted=None):
         return budget.measure(structures, keep(gone))
 
     if left(len(order)) > wanted:
+        full, least = budget.measure(structures), left(len(order))
         raise ValueError(
-            f"{budget.kind} of {wanted / budget.measure(structures):.3%} "
-            "cannot be reached: with one component left in each of "
-            f"{quoted(one.name for one in free)}, "
-            f"{left(len(order)) / budget.measure(structures):.3%} stay."
+            f"`{budget}` cannot be reached: with one component left in each of "
+            f"{quoted(one.name for one in free)}, {least:,} of {full:,} "
+            f"{budget.words} stay, a share of {least / full:.3g}. Ask for more."
         )
     low, high = 0, len(order)  # left(high) <= wanted
     while low < high:

@@ -14,17 +14,20 @@ import warnings
 import numpy as np
 from keras import ops
 
-from keras_iss._checks import check_amount, is_whole
+from keras_iss._checks import (
+    check_amount,
+    check_count,
+    check_model,
+    is_whole,
+    number,
+)
+from keras_iss._data import check_data
 from keras_iss._sizes import Budget, allot, check_scores
+from keras_iss._strength_control import StrengthControl
 from keras_iss.callbacks import RemovingCallback
 from keras_iss.optimizers import left_alone, proximal_of
 from keras_iss.ranking import rank
-from keras_iss.regularizers import (
-    ISSRegularizer,
-    attached_regularizers,
-    drop_leftovers,
-)
-from keras_iss.structures import quoted
+from keras_iss.structures import Structure, check_finite, is_finite, quoted
 from keras_iss.tracing.find import find_structures
 
 SCORES = ("length", "taylor")
@@ -42,18 +45,25 @@ class ISSBudget(RemovingCallback):
        the first batch, and anew after each epoch: the penalty is `pressure`
        times the loss.
     2. From the end of epoch `from_epoch + 1` to that of epoch `by_epoch`, the
-       components with the lowest scores are removed, in equal steps.
+       components with the lowest scores are removed, in equal steps. Before
+       the validation of that epoch, so that its metrics are those of what is
+       left.
     3. The rest of the epochs trains what is left, without a penalty. What is
        removed stays so.
 
     A structure with weights that are not trainable is left alone. An
     `EarlyStopping` should have `start_from_epoch=by_epoch`, or it may go back
-    to weights of before the removals.
+    to weights of before the removals. Without validation data, `model.fit` has
+    no hook before the last of an epoch: put `ISSBudget` before a
+    `ModelCheckpoint` or an `EarlyStopping` then.
 
-    The strength steered is that of the `ISSRegularizer` that is attached to
-    the model, or of the `ProximalISS` it is trained with. If there is neither,
-    an `ISSRegularizer` is attached for the time of the training. A proximal
-    step that would remove more than the schedule asks for is suspended.
+    The penalty is that of the `ISSRegularizer`s that are attached to the model,
+    or the step of the `ProximalISS` it is trained with; if there is neither,
+    one of its own. It has the strength that this sets in the train steps of
+    this training, and at no other time: between them and afterwards, also
+    where the training was interrupted, the model and its strength are as you
+    gave them, and a validation loss has no penalty of its own. A proximal step
+    that would remove more than the schedule asks for is suspended.
 
     Args:
         keep: Dict from the name of a structure to the integer number of its
@@ -84,11 +94,11 @@ class ISSBudget(RemovingCallback):
 
     Raises:
         ValueError: if not exactly one size is given, or one is out of range;
-            if `by_epoch` or `from_epoch` is; or `scores` is unknown, or
-            `"taylor"` without data. When training begins: if the size cannot
-            be met, is met already, or `by_epoch` is beyond the run; if `of` is
-            smaller than the model. At the end of an epoch: if weights are NaN
-            or infinite.
+            if `by_epoch` or `from_epoch` is; if a structure is named twice; or
+            `scores` is unknown, or `"taylor"` without data. When training
+            begins: if the size cannot be met, is met already, or `by_epoch` is
+            beyond the run; if `of` is smaller than the model. Then and at the
+            end of an epoch: if weights are NaN or infinite.
         TypeError: if one of these is of the wrong type.
 
     Examples:
@@ -132,18 +142,26 @@ class ISSBudget(RemovingCallback):
             self._goal = _Sizes(keep)
         self.by_epoch = _check_epochs(by_epoch, "by_epoch", least=1)
         self.from_epoch = _check_epochs(from_epoch, "from_epoch", least=0)
-        if None not in (by_epoch, from_epoch) and from_epoch >= by_epoch:
+        if (
+            None not in (by_epoch, from_epoch)
+            and self.from_epoch >= self.by_epoch
+        ):
             raise ValueError(
                 "`from_epoch` must be less than `by_epoch`. Received: "
                 f"from_epoch={from_epoch}, by_epoch={by_epoch}"
             )
-        if not callable(scores) and scores not in SCORES:
+        is_known = isinstance(scores, str) and scores in SCORES
+        if not is_known and not callable(scores):
             raise ValueError(
                 '`scores` must be "length", "taylor" or a function of the '
                 f"model. Received: {scores!r}"
             )
-        if scores == "taylor" and data is None:
-            raise ValueError('`scores="taylor"` needs `data`.')
+        if is_known and scores == "taylor":
+            if data is None:
+                raise ValueError('`scores="taylor"` needs `data`.')
+            check_data(data)
+        if of is not None:
+            check_model(of, "of")
         self.of = of
         self.scores = scores
         self.data = data
@@ -151,47 +169,57 @@ class ISSBudget(RemovingCallback):
             pressure, "pressure", "the penalty's share of the loss"
         )
         self._plan = None
-        self._steered = None
-        self._own = None
+        self._control = None
+        self._strength = 0.0
         self._epochs_seen = 0
         self._updates = None
+        self._strengths = []
         self._total_at_first = None
+        self._told_of_own_loop = False
+
+    @property
+    def strength(self):
+        """Float, the strength of the penalty in the train steps to come."""
+        return self._strength
 
     # The phases.
 
     def on_train_begin(self, logs=None):
         self._plan = None
         self._epochs_seen = 0
-        self._steered = None
+        self._control = None
+        self._strength = 0.0
         self._total_at_first = None
+        self._told_of_own_loop = False
+        self._say_who_sets_the_strength()
         super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
         if self._plan is None and self._structures is not None:
             self._make_plan(epoch)
-        if self._steered is None and self._structures is not None:
-            self._take_the_wheel(epoch)
+        if self._control is None and self._structures is not None:
+            self._control_strength(epoch)
         self._updates = self._iterations()
+        self._strengths = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._control is not None:
+            self._control.announce()
 
     def on_train_batch_end(self, batch, logs=None):
+        self._strengths.append(self._strength)
+        if self._control is not None and not self._control.withdraw():
+            self._warn_of_own_loop()
         if self._total_at_first:
             # Now a loss is known.
             total, self._total_at_first = self._total_at_first, None
             loss = (logs or {}).get("loss")
             strength = self.pressure * abs(float(loss or 0.0)) / total
             if math.isfinite(strength):
-                self._steered.strength = strength
+                self._set_strength(strength)
 
-    def on_epoch_end(self, epoch, logs=None):
-        try:
-            self._act(epoch, logs)
-        except BaseException:
-            # Keras does not call `on_train_end` then.
-            self._let_go()
-            raise
-
-    def _act(self, epoch, logs):
+    def _remove_at_end_of(self, epoch):
         self._find()
         if self._lost():
             return
@@ -203,38 +231,48 @@ class ISSBudget(RemovingCallback):
         if done:
             self._remove(1.0 - done)
         self._freeze()
-        if self._steered is not None:
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if self._control is not None and is_finite(self._structures):
             finished = epoch + 1 >= self._plan[1]
-            self._steered.strength = (
-                0.0 if finished else self._strength(logs or {}, done, epoch)
+            self._set_strength(
+                0.0
+                if finished
+                else self._strength_after(logs or {}, self._done(epoch), epoch)
             )
 
     def on_train_end(self, logs=None):
         self._look()
         self._warn_of_what_came_back()
         super().on_train_end(logs)
-        self._let_go()
+        self._control = None
         self._warn_if_not_met()
 
-    def _let_go(self):
-        if self._own is not None:
-            self._release(self.model)
-            self._own = None
-        self._steered = None
-
     def set_model(self, model):
-        before = self.model
+        if model is not self.model:
+            self._control = None
         super().set_model(model)
-        if model is not before:
-            self._steered = None
-            if self._own is not None:
-                self._release(before)
+        self._say_who_sets_the_strength()
 
-    def _release(self, model):
-        if self._own in attached_regularizers(model):
-            self._own.detach(model)
+    def _say_who_sets_the_strength(self):
+        proximal = proximal_of(getattr(self.model, "optimizer", None))
+        if proximal is not None:
+            proximal.set_in(self.params)
 
     # What a user should know of.
+
+    def _warn_of_own_loop(self):
+        if not self._told_of_own_loop:
+            self._told_of_own_loop = True
+            warnings.warn(
+                "`ISSBudget` sets the strength of the penalty in the train "
+                "steps of `fit`, and this one was taken by something else: it "
+                "had no penalty, or that of the `ISSRegularizer` or "
+                "`ProximalISS` that you gave. In a training loop of your own, "
+                "use one of these, and set its `strength`.",
+                stacklevel=2,
+            )
 
     def _warn_of_what_came_back(self):
         back = [
@@ -300,6 +338,7 @@ class ISSBudget(RemovingCallback):
                 f"`from_epoch` is {first}, but the size is to be met by epoch "
                 f"{last}. Start earlier, or give `by_epoch`."
             )
+        check_finite(self._structures)
         full = self._structures
         if self.of is not None:
             full = find_structures(self.of, self.include).pinning(
@@ -332,52 +371,60 @@ class ISSBudget(RemovingCallback):
     def _scores(self):
         if callable(self.scores):
             scores = self.scores(self.model)
+            if scores is None:
+                raise TypeError(
+                    "The function given as `scores` returned None. It must "
+                    "return a dict from the name of a structure to a score for "
+                    "each component."
+                )
         elif self.scores == "taylor":
-            scores = rank(
-                self.model, self.data, by="taylor", include=self.include
+            scores = self._with_its_strength(
+                lambda: rank(
+                    self.model, self.data, by="taylor", include=self.include
+                )
             )
         else:
             scores = None
         return check_scores(self._structures, scores)
 
-    def _take_the_wheel(self, epoch):
-        model = self.model
-        drop_leftovers(model, but=self._own)
-        attached = attached_regularizers(model)
-        proximal = proximal_of(getattr(model, "optimizer", None))
-        if proximal is not None:
-            self._steered = proximal
-        elif attached:
-            self._steered = attached[0]
-        elif self.pressure:
-            if self._own is None:
-                self._own = ISSRegularizer(0.0, self.include)
-                self._own.is_temporary = True
-            self._own.attach(model)
-            self._steered = self._own
-        else:
+    def _with_its_strength(self, function):
+        if self._control is None:
+            return function()
+        return self._control.during(function)
+
+    def _control_strength(self, epoch):
+        control = StrengthControl(
+            self.model, self._structures.free, self._strength
+        )
+        if control.is_own and not self.pressure:
             return
+        self._control = control
         if not self._epochs_seen:
             # No loss is known yet, and no rate.
-            self._steered.strength = 0.0
+            self._set_strength(0.0)
             learns = self.pressure and epoch < self._plan[1]
-            if learns and isinstance(self._steered, ISSRegularizer):
+            if learns and not control.is_proximal:
                 self._total_at_first, _ = self._alive()
+
+    def _set_strength(self, strength):
+        self._strength = strength
+        self._control.strength = strength
 
     def _alive(self):
         """The sum of the group lengths of what is left, and their number."""
         alive = [one.lengths()[~one.removed()] for one in self._structures.free]
         return sum(lengths.sum() for lengths in alive), sum(map(len, alive))
 
-    def _strength(self, logs, done, epoch):
+    def _strength_after(self, logs, done, epoch):
         """The strength for the next epoch."""
         total, count = self._alive()
         if not self.pressure or not total or not math.isfinite(total):
             return 0.0
-        if not isinstance(self._steered, ISSRegularizer):
+        if self._control.is_proximal:
             if self._goal.is_met(self._structures, 0.8 * (1.0 - done)):
                 return 0.0
-            rate = float(ops.convert_to_numpy(self._steered.learning_rate))
+            proximal = proximal_of(self.model.optimizer)
+            rate = float(ops.convert_to_numpy(proximal.learning_rate))
             way = rate * (self._iterations() - self._updates)
             if not way:
                 return 0.0
@@ -385,8 +432,9 @@ class ISSBudget(RemovingCallback):
             return min(wanted, 0.5 * self._shortest_to_stay(epoch + 1)) / way
         loss = logs.get("loss")
         if loss is None or not math.isfinite(loss):
-            return self._steered.strength
-        without = abs(loss - self._steered.strength * total)
+            return self._strength
+        # The first batch of all has no penalty.
+        without = abs(loss - np.mean(self._strengths or [0.0]) * total)
         return float(self.pressure * without / total)
 
     def _shortest_to_stay(self, epoch):
@@ -439,7 +487,7 @@ class _Share:
         size = budget.measure(structures)
         if self._full < size:
             raise ValueError(
-                f"`of` has {self._full:,.0f} {_words(budget.kind)}, fewer than "
+                f"`of` has {self._full:,.0f} {budget.words}, fewer than "
                 f"the model that is trained: {size:,.0f}. Give the model at "
                 "full size."
             )
@@ -447,7 +495,7 @@ class _Share:
         left = self._left(structures)
         if left <= self._wanted and not resumed:
             raise ValueError(
-                f"The model has {left:,.0f} {_words(budget.kind)} left, "
+                f"The model has {left:,.0f} {budget.words} left, "
                 f"and {self._wanted:,.0f} are asked for: this is met already. "
                 "Ask for less, or train without `ISSBudget`."
             )
@@ -463,7 +511,7 @@ class _Share:
     def left(self, structures):
         """What is left and what is asked for, for a message."""
         return (
-            f"{self._left(structures):,.0f} {_words(self._budget.kind)} are "
+            f"{self._left(structures):,.0f} {self._budget.words} are "
             f"left, {self._wanted:,.0f} asked for"
         )
 
@@ -488,20 +536,31 @@ class _Sizes:
             )
         if not keep:
             raise ValueError("The dict of sizes is empty.")
-        for name, size in keep.items():
-            if not is_whole(size):
+        self._keep = {}
+        for key, size in keep.items():
+            name = key.name if isinstance(key, Structure) else key
+            if not is_whole(number(size)):
                 raise TypeError(
                     f"`ISSBudget` takes the number of components that stay of "
                     f"`{name}`. Received: {size!r} (of type "
                     f"{type(size).__name__})"
                 )
-        self._keep = {name: int(size) for name, size in keep.items()}
+            if name in self._keep:
+                raise ValueError(f"The dict of sizes names `{name}` twice.")
+            self._keep[name] = int(number(size))
         self._full = None
 
     def begin(self, structures, full, resumed):
         """Remembers the sizes at the start. See `_Share`."""
+        named = {}
         for name, size in self._keep.items():
             one = full[name]
+            if named.setdefault(one.name, name) != name:
+                raise ValueError(
+                    f"The dict of sizes names the structure `{one.name}` twice "
+                    f"({quoted([named[one.name], name])}): the units of "
+                    f"{quoted(one.makers)} are tied. Name one of them."
+                )
             if one.pinned:
                 raise ValueError(
                     f"`{name}` is pinned and must keep its size: {one.pinned}."
@@ -552,18 +611,5 @@ class _Sizes:
         }
 
 
-def _words(kind):
-    return {"mult_adds": "multiply-adds"}.get(kind, kind)
-
-
 def _check_epochs(value, name, least):
-    if value is None:
-        return None
-    if not is_whole(value):
-        raise TypeError(
-            f"`{name}` must be an integer, a number of epochs. Received: "
-            f"{value!r} (of type {type(value).__name__})"
-        )
-    if value < least:
-        raise ValueError(f"`{name}` must be {least} or more. Received: {value}")
-    return int(value)
+    return None if value is None else check_count(value, name, least, "epochs")

@@ -1,7 +1,10 @@
 """Callbacks: pruning while a model learns, and what is left of it.
 
-Both act at the end of an epoch. Put `ISSPruneCallback` first, then
-`ISSLogger`, then whatever reads the logs:
+Components are removed at the end of an epoch, before its validation: what the
+metrics of the epoch describe is what is there at its end. Without validation
+data, `model.fit` has no hook there but the last: put `ISSPruneCallback` before
+a `ModelCheckpoint` or an `EarlyStopping` then. `ISSLogger` comes before
+whatever reads the logs:
 
     model.fit(x, y, callbacks=[
         keras_iss.ISSPruneCallback(threshold=0.05),
@@ -10,18 +13,18 @@ Both act at the end of an epoch. Put `ISSPruneCallback` first, then
     ])
 """
 
-import warnings
+import os
 
 import keras
 import numpy as np
 
-from keras_iss._checks import is_whole
+from keras_iss._checks import check_flag, is_whole
 from keras_iss._scopes import check_scope
 from keras_iss._zeroing import zero_components, zero_elements
-from keras_iss.optimizers import proximal_of
-from keras_iss.structures import check_finite, is_finite, quoted
+from keras_iss.optimizers import proximal_of, warn_of_dead
+from keras_iss.structures import check_finite, is_finite
 from keras_iss.surgery import below, check_threshold
-from keras_iss.tracing.find import find_structures
+from keras_iss.tracing.find import check_include, find_structures
 
 
 class StructuresCallback(keras.callbacks.Callback):
@@ -37,6 +40,7 @@ class StructuresCallback(keras.callbacks.Callback):
 
     def __init__(self, include):
         super().__init__()
+        check_include(include)
         self.include = include
         self._structures = None
 
@@ -66,27 +70,28 @@ class StructuresCallback(keras.callbacks.Callback):
         return self._structures
 
 
-def check_first_step(model, include):
+def check_first_step(model, include, training):
     """As `check_step`, for a model whose structures are not known."""
     if proximal_of(getattr(model, "optimizer", None)) is not None and all(
         layer.built for layer in model._flatten_layers()
     ):
-        check_step(model, find_structures(model, include))
+        check_step(model, find_structures(model, include), training)
 
 
-def check_step(model, structures):
+def check_step(model, structures, training):
     """Stops a training whose first proximal step would remove everything.
 
     Args:
         model: The model that is to be trained.
         structures: Its `Structures`, or `None` if it is not built yet.
+        training: The `params` of the callbacks of the training.
 
     Raises:
         ValueError: if a structure has no component that is longer than the
-            step of its `ProximalISS`.
+            step of its `ProximalISS`, and no callback sets that.
     """
     proximal = proximal_of(getattr(model, "optimizer", None))
-    if proximal is None or structures is None:
+    if proximal is None or structures is None or proximal.is_set_in(training):
         return
     rate = float(keras.ops.convert_to_numpy(proximal.learning_rate))
     for one in structures.free:
@@ -101,26 +106,22 @@ def check_step(model, structures):
             )
 
 
-def warn_of_dead(structures):
-    """Warns if nothing is left of a structure.
+def alive_of(structures):
+    """Counts what is left, and warns if nothing is left of a structure.
 
     Returns:
         Dict from the name of each structure to the components it has left.
     """
     alive = {one.name: one.alive for one in structures}
-    gone = [name for name, count in alive.items() if not count]
-    if gone:
-        warnings.warn(
-            f"All components of {quoted(gone)} are removed: what comes after "
-            "them no longer depends on the input. Use a smaller `strength`, "
-            "or an `ISSBudget`.",
-            stacklevel=3,
-        )
+    warn_of_dead(name for name, count in alive.items() if not count)
     return alive
 
 
 class RemovingCallback(StructuresCallback):
     """What sets components to zero, and may keep them there.
+
+    That happens at the end of an epoch, before its validation: what the
+    metrics of the epoch describe is what is there at its end.
 
     Args:
         include: As in `StructuresCallback`.
@@ -131,17 +132,48 @@ class RemovingCallback(StructuresCallback):
 
     def __init__(self, include, freeze):
         super().__init__(include)
+        check_flag(freeze, "freeze")
         self.freeze = freeze
         self._frozen = {}
+        # The epoch that is trained, and the one whose removals are done.
+        self._epoch = None
+        self._removed_in = None
 
     def set_model(self, model):
         if model is not self.model:
             self._frozen = {}
+        # Of an `evaluate` of its own, or of a training that has not begun.
+        self._epoch = None
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
         self._frozen = {}
         super().on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        self._epoch = epoch
+        self._removed_in = None
+
+    def on_test_begin(self, logs=None):
+        # The validation of an epoch: its metrics are to be those of what is
+        # left at its end.
+        if self._epoch is not None:
+            self.remove_at_end_of(self._epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.remove_at_end_of(epoch)
+        self._epoch = None
+
+    def remove_at_end_of(self, epoch):
+        """Removes what has to go at the end of an epoch. Once, if called twice.
+
+        Args:
+            epoch: Integer.
+        """
+        if self._removed_in != epoch:
+            self._removed_in = epoch
+            self._remove_at_end_of(epoch)
 
     def on_train_end(self, logs=None):
         self._zero_frozen()
@@ -183,10 +215,11 @@ class RemovingCallback(StructuresCallback):
 class ISSPruneCallback(RemovingCallback):
     """Sets short components to zero at the end of an epoch.
 
-    A component whose weights and biases are all zero gets no gradient, and
-    the optimizer's momenta and moments of it are set back to the start; so it
-    stays removed, unless its activation is not zero at zero, or something
-    else moves its weights.
+    Before the validation of that epoch, so that its metrics are those of what
+    is left. A component whose weights and biases are all zero gets no
+    gradient, and the optimizer's momenta and moments of it are set back to the
+    start; so it stays removed, unless its activation is not zero at zero, or
+    something else moves its weights.
 
     Args:
         threshold: Float, zero or more. Components whose group length is below
@@ -202,7 +235,8 @@ class ISSPruneCallback(RemovingCallback):
         include: Tuple of kinds of layers, as in `find_structures`.
 
     Raises:
-        TypeError: if `threshold` is not a number.
+        TypeError: if `threshold` is not a number, or `freeze` or `elementwise`
+            is no boolean.
         ValueError: if `threshold` is negative or NaN, or `every` is neither
             `"epoch"` nor a positive integer.
 
@@ -230,15 +264,16 @@ class ISSPruneCallback(RemovingCallback):
     ):
         super().__init__(include, freeze)
         self.threshold = check_threshold(threshold)
+        check_flag(elementwise, "elementwise")
         self.every = every
         self.elementwise = elementwise
         self._period = _check_period(every)
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
-        check_step(self.model, self._structures)
+        check_step(self.model, self._structures, self.params)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def _remove_at_end_of(self, epoch):
         self._find()
         if (epoch + 1) % self._period == 0:
             self._prune()
@@ -280,6 +315,7 @@ class ISSLogger(StructuresCallback):
         include: Tuple of kinds of layers, as in `find_structures`.
 
     Raises:
+        TypeError: if `log_dir` is not a path.
         ImportError: if `log_dir` is given and `tensorboard` is not installed.
 
     Examples:
@@ -297,17 +333,22 @@ class ISSLogger(StructuresCallback):
 
     def __init__(self, log_dir=None, include=("recurrent",)):
         super().__init__(include)
+        if log_dir is not None and not isinstance(log_dir, (str, os.PathLike)):
+            raise TypeError(
+                "`log_dir` must be the path of a folder. Received: "
+                f"{log_dir!r} (of type {type(log_dir).__name__})"
+            )
         self.log_dir = log_dir
         self._histograms = None if log_dir is None else _Histograms(log_dir)
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
-        check_step(self.model, self._structures)
+        check_step(self.model, self._structures, self.params)
 
     def on_epoch_end(self, epoch, logs=None):
         self._find()
         logs = {} if logs is None else logs
-        alive = warn_of_dead(self._structures)
+        alive = alive_of(self._structures)
         left = self._structures.counts(shrunk=True)
         logs.update({f"{name}_alive": count for name, count in alive.items()})
         logs.update(

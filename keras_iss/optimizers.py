@@ -13,6 +13,7 @@ import inspect
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_iss._lengths import (
@@ -26,10 +27,9 @@ from keras_iss._scopes import check_scope
 from keras_iss.regularizers import (
     attached_regularizers,
     check_strength,
-    drop_leftovers,
 )
-from keras_iss.structures import by_variable, frozen
-from keras_iss.tracing.find import find_structures
+from keras_iss.structures import by_variable, frozen, quoted
+from keras_iss.tracing.find import check_include, find_structures
 
 
 @keras.saving.register_keras_serializable(package="keras_iss")
@@ -71,7 +71,8 @@ class ProximalISS(keras.optimizers.Optimizer):
 
     Raises:
         TypeError: if `strength` is not a number, or `optimizer` is none.
-        ValueError: if `strength` is negative, NaN or infinite, or the
+        ValueError: if `strength` is negative, NaN or infinite, `include`
+            names another kind, Keras knows no optimizer of that name, or the
             optimizer is a `ProximalISS` already.
 
     Examples:
@@ -96,12 +97,7 @@ class ProximalISS(keras.optimizers.Optimizer):
         include=("recurrent",),
         name=None,
     ):
-        inner = keras.optimizers.get(optimizer)
-        if not isinstance(inner, keras.optimizers.Optimizer):
-            raise TypeError(
-                "`optimizer` must be a Keras optimizer or its name. Received: "
-                f"{optimizer!r}"
-            )
+        inner = _optimizer(optimizer)
         if proximal_of(inner) is not None:
             raise ValueError(
                 f"The optimizer `{inner.name}` is wrapped in a `ProximalISS` "
@@ -116,8 +112,11 @@ class ProximalISS(keras.optimizers.Optimizer):
                 "`LossScaleOptimizer(ProximalISS(...))`."
             )
         strength = check_strength(strength)
+        check_include(include)
         super().__init__(learning_rate=0.0, name=name)
         self._initial_strength = strength
+        self._other_strength = None
+        self._set_in = None
         self.inner_optimizer = inner
         self.include = include
         self._groups = None
@@ -127,13 +126,37 @@ class ProximalISS(keras.optimizers.Optimizer):
         """Float, what a component loses of its length, by learning rate."""
         if not self.built:
             return self._initial_strength
-        return float(ops.convert_to_numpy(self._strength))
+        strength = ops.convert_to_numpy(self._strength)
+        # As it was given, not as float32 has it.
+        given = np.float32(self._initial_strength)
+        return self._initial_strength if strength == given else float(strength)
 
     @strength.setter
     def strength(self, value):
         self._initial_strength = check_strength(value)
         if self.built:
             self._strength.assign(self._initial_strength)
+
+    def use(self, strength):
+        """Has another strength hold, or its own again.
+
+        Args:
+            strength: `keras.Variable` or `None`.
+        """
+        # Not through Keras, which would make it a part of what is saved.
+        vars(self)["_other_strength"] = strength
+
+    def set_in(self, training):
+        """Says in which training a callback sets the strength of the steps.
+
+        Args:
+            training: The `params` of the callbacks of that training.
+        """
+        vars(self)["_set_in"] = training
+
+    def is_set_in(self, training):
+        """Whether a callback sets the strength in a training."""
+        return training is not None and self._set_in is training
 
     def attach(self, model):
         """Says whose structures are meant, in a training loop of one's own.
@@ -153,7 +176,6 @@ class ProximalISS(keras.optimizers.Optimizer):
                 f"component. All are pinned: {reasons}."
             )
         check_scope(model)
-        drop_leftovers(model)
         if attached_regularizers(model):
             raise ValueError(
                 f"`{model.name}` has an `ISSRegularizer` attached, and is "
@@ -202,13 +224,20 @@ class ProximalISS(keras.optimizers.Optimizer):
         _once_for_all_replicas(self._shorten, rate)
 
     def _shorten(self, rate):
-        step = rate * ops.convert_to_tensor(self._strength)
-        self._groups.shorten(step)
+        strength = self._other_strength
+        if strength is None:
+            strength = self._strength
+        self._groups.shorten(rate * ops.convert_to_tensor(strength))
 
     @property
     def variables(self):
         """The strength, and the variables of the wrapped optimizer."""
-        return self._variables + self.inner_optimizer.variables
+        own = self._variables
+        if self._other_strength is not None:
+            own = [
+                self._other_strength if v is self._strength else v for v in own
+            ]
+        return own + self.inner_optimizer.variables
 
     @property
     def learning_rate(self):
@@ -229,11 +258,15 @@ class ProximalISS(keras.optimizers.Optimizer):
         return self.inner_optimizer.scale_loss(loss)
 
     def finalize_variable_values(self, var_list):
-        """Puts averages of the weights in place; what is removed stays so."""
+        """Puts averages of the weights in place; what is removed stays so.
+
+        Warns if nothing is left of a structure.
+        """
         alive = None if self._groups is None else self._groups.alive()
         self.inner_optimizer.finalize_variable_values(var_list)
         if alive is not None:
             self._groups.scale(alive)
+            self._groups.warn_of_dead(alive)
 
     def get_config(self):
         """What the constructor takes."""
@@ -262,6 +295,7 @@ class _Components:
 
     def __init__(self, structures):
         self.groups = []
+        self.names = [one.name for one in structures]
         for one in structures:
             variables, parts = zip(*by_variable(one.slices))
             self.groups.append((variables, Groups(parts, "once")))
@@ -300,6 +334,18 @@ class _Components:
         """1.0 for each component that is not removed, else 0.0."""
         return [ops.cast(x > 0, "float32") for x in self.lengths()]
 
+    def warn_of_dead(self, alive):
+        """Warns of the structures of which nothing is left.
+
+        Args:
+            alive: What `alive` gives.
+        """
+        warn_of_dead(
+            name
+            for name, ones in zip(self.names, alive)
+            if not ops.convert_to_numpy(ones).any()
+        )
+
     def shorten(self, step):
         """Takes `step` off the length of every component, down to zero.
 
@@ -335,6 +381,22 @@ class _Components:
                 factor = factor * along
             value = ops.cast(ops.convert_to_tensor(variable), "float32")
             variable.assign(ops.cast(value * factor, variable.dtype))
+
+
+def warn_of_dead(names):
+    """Warns of structures of which all components are removed, if any.
+
+    Args:
+        names: Iterable of strings.
+    """
+    names = list(names)
+    if names:
+        warnings.warn(
+            f"All components of {quoted(names)} are removed: what comes after "
+            "them no longer depends on the input. Use a smaller `strength`, "
+            "or an `ISSBudget`.",
+            stacklevel=4,
+        )
 
 
 def _once_for_all_replicas(function, *arguments):
@@ -375,6 +437,23 @@ def _model_that_calls(variables):
         "`ProximalISS` cannot see which model it trains: in a training loop "
         "of your own call `optimizer.attach(model)` before the first step."
     )
+
+
+def _optimizer(optimizer):
+    """The Keras optimizer that an argument stands for, or an error."""
+    expected = (
+        '`optimizer` must be a Keras optimizer, such as `"adam"` or '
+        f"`keras.optimizers.Adam()`. Received: {optimizer!r} (of type "
+        f"{type(optimizer).__name__})"
+    )
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        return optimizer
+    if not isinstance(optimizer, (str, dict)):
+        raise TypeError(expected)
+    try:
+        return keras.optimizers.get(optimizer)
+    except Exception as error:
+        raise ValueError(expected) from error
 
 
 def left_alone(name, structures, model):

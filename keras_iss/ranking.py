@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_iss._checks import check_count
+from keras_iss._data import as_tuple, check_data, is_arrays
 from keras_iss._lengths import Groups
 from keras_iss._rebuilding import carried_states
 from keras_iss._scopes import distribution_scope
@@ -40,9 +42,12 @@ def rank(
         and is left out: `prune` takes its group lengths.
 
     Raises:
-        ValueError: if `by` is neither of the two; if `"taylor"` lacks data or
-            a compiled model, or meets a loss that is NaN or infinite; or if
-            weights are.
+        TypeError: if `data` is nothing that `fit` could train on, or `batches`
+            or `batch_size` is no integer.
+        ValueError: if `by` is neither of the two; if `"taylor"` lacks data,
+            targets or a compiled model, or meets a loss that is NaN or
+            infinite; if `batches` or `batch_size` is below 1; or if weights
+            are NaN or infinite.
 
     Examples:
         >>> import keras, keras_iss, numpy as np
@@ -71,38 +76,36 @@ def rank(
             f"`{model.name}` has no loss, which the Taylor score is of: "
             "compile it first."
         )
+    check_data(data, model=model)
+    batches = check_count(batches, "batches", 1, "batches to look at")
+    batch_size = check_count(batch_size, "batch_size", 1, "samples in a batch")
     return _taylor(model, structures, data, batches, batch_size)
 
 
 def _taylor(model, structures, data, batches, batch_size):
     fixed = frozen(structures, model)
     structures = [one for one in structures if one.name not in fixed]
-    kept = list(model.variables)
-    for layer in model._flatten_layers():
-        kept += carried_states(layer)
-    before = [ops.convert_to_numpy(v).copy() for v in kept]
-    optimizer, stopped = model.optimizer, model.stop_training
-    history = getattr(model, "history", None)
     with distribution_scope(model):
         recorder = _Recorder(structures)
-    model.optimizer = recorder
-    model.make_train_function(force=True)
+    restore = _restorer(model)
     try:
+        model.optimizer = recorder
+        model.make_train_function(force=True)
         losses = model.fit(
             **_arguments(data, batches, batch_size),
             epochs=1,
             shuffle=False,
             verbose=0,
-        ).history["loss"]
+        ).history.get("loss", [])
         scores = recorder.scores()
     finally:
-        model.optimizer = optimizer
-        model.stop_training = stopped
-        model.history = history
-        model.reset_metrics()
-        for variable, value in zip(kept, before):
-            variable.assign(value)
-        model.make_train_function(force=True)
+        try:
+            restore()
+        finally:
+            # An interrupt may have come in the first.
+            restore()
+    if not losses:
+        raise ValueError("`data` holds no batch, which a score is computed of.")
     if not np.isfinite(losses).all():
         raise ValueError(
             f"The loss of `{model.name}` is {losses[-1]} on this data, which "
@@ -111,10 +114,33 @@ def _taylor(model, structures, data, batches, batch_size):
     return scores
 
 
+def _restorer(model):
+    """A function that brings a model back to what it is now."""
+    kept = [*model.variables, *model.metrics_variables]
+    for layer in model._flatten_layers():
+        kept += carried_states(layer)
+    values = [ops.convert_to_numpy(v).copy() for v in kept]
+    attributes = {
+        name: getattr(model, name, None)
+        for name in ("optimizer", "train_function", "stop_training", "history")
+    }
+
+    def restore():
+        for name, value in attributes.items():
+            setattr(model, name, value)
+        # Also those that were made on the way.
+        model.reset_metrics()
+        for variable, value in zip(kept, values):
+            variable.assign(value)
+
+    return restore
+
+
 def _arguments(data, batches, batch_size):
-    if not isinstance(data, (tuple, list)):
+    if not is_arrays(data):
         return {"x": data, "steps_per_epoch": batches}
-    first = len(keras.tree.flatten(data)[0])
+    data = as_tuple(data)
+    first = len(keras.tree.flatten(data[0])[0])
     count = min(batches * batch_size, first)
     if count > batch_size:
         # The same shape for all.

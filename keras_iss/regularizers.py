@@ -18,7 +18,7 @@ import weakref
 import keras
 import numpy as np
 
-from keras_iss._checks import check_amount
+from keras_iss._checks import check_amount, check_model
 from keras_iss._lengths import Groups, along_axis
 from keras_iss._scopes import check_scope, distribution_scope
 from keras_iss.structures import (
@@ -26,7 +26,7 @@ from keras_iss.structures import (
     check_finite,
     check_overlap,
 )
-from keras_iss.tracing.find import find_structures
+from keras_iss.tracing.find import check_include, find_structures
 
 STRENGTH = "iss_strength"
 """The name of the variable that holds a strength."""
@@ -87,11 +87,10 @@ class ISSRegularizer(keras.regularizers.Regularizer):
 
     def __init__(self, strength, include=("recurrent",), overlap="count_twice"):
         check_overlap(overlap)
+        check_include(include)
         self._strength = check_strength(strength)
         self.include = include
         self.overlap = overlap
-        # Of a callback, which takes it off after the training.
-        self.is_temporary = False
         self._attachments = weakref.WeakSet()
 
     @property
@@ -128,7 +127,6 @@ class ISSRegularizer(keras.regularizers.Regularizer):
                 with. The model is left as it was.
         """
         structures = find_structures(model, self.include)
-        drop_leftovers(model)
         attached = attached_regularizers(model)
         if attached:
             raise ValueError(
@@ -147,18 +145,10 @@ class ISSRegularizer(keras.regularizers.Regularizer):
         self._put_on(model, structures.free)
 
     def _put_on(self, model, structures):
-        hosts = _hosts(structures)
-        with distribution_scope(model):
-            attachment = _Attachment(self, model)
-        owners = _owners(model)
-        attachment.terms += [
-            _GroupLasso(
-                attachment, structure, self.overlap, host, owners[id(host)]
-            )
-            for structure, host in hosts
-        ]
-        attachment.put_on()
+        state = strength_variable(model, self._strength)
+        attachment = Attachment(self, model, structures, state)
         try:
+            attachment.put_on()
             _remake_steps(model)
         except BaseException:
             attachment.take_off()
@@ -174,14 +164,16 @@ class ISSRegularizer(keras.regularizers.Regularizer):
             model: The model it was attached to.
 
         Raises:
+            TypeError: if `model` is no Keras model.
             ValueError: if it is not attached to this model.
         """
+        check_model(model, "model")
         if self not in attached_regularizers(model):
             raise ValueError(
                 f"This `ISSRegularizer` is not attached to `{model.name}`."
             )
         models = [model]
-        for attachment, _ in _terms(model):
+        for attachment in attachments(model):
             if attachment.owner is self:
                 attachment.take_off()
                 models.append(attachment.model())
@@ -213,20 +205,13 @@ class ISSRegularizer(keras.regularizers.Regularizer):
 
 def attached_regularizers(model):
     """List of the `ISSRegularizer`s that are attached to a model."""
-    found = {id(one.owner): one.owner for one, _ in _terms(model)}
+    found = {id(one.owner): one.owner for one in attachments(model)}
     return list(found.values())
 
 
-def drop_leftovers(model, but=None):
-    """Takes off what a training left behind that was interrupted.
-
-    Args:
-        model: The model.
-        but: Optional `ISSRegularizer` that stays.
-    """
-    for one in attached_regularizers(model):
-        if one.is_temporary and one is not but:
-            one.detach(model)
+def attachments(model):
+    """List of the `Attachment`s that have a term on a model."""
+    return [attachment for attachment, _ in _terms(model)]
 
 
 def carry_penalties(old, new, variables):
@@ -262,7 +247,7 @@ def carry_penalties(old, new, variables):
 
 
 def _terms(model):
-    """Pairs of an `_Attachment` and those of its terms that a model has."""
+    """Pairs of an `Attachment` and those of its terms that a model has."""
     found = {}
     for variable in model.variables:
         term = variable.regularizer
@@ -272,75 +257,100 @@ def _terms(model):
     return list(found.values())
 
 
-class _Attachment:
-    """What one call of `attach` adds to a model: terms, and their strength.
+def strength_variable(model, strength):
+    """A variable for a strength, where the model is trained."""
+    with distribution_scope(model):
+        return keras.Variable(
+            strength, dtype="float32", trainable=False, name=STRENGTH
+        )
+
+
+class Attachment:
+    """What a regularizer adds to a model: terms, and their strength.
 
     A compiled step of JAX only sees changes of variables that its model
     knows. The strength stands among the seed generators of the layers that
     hold the terms: their state goes into the steps of every model with such
     a layer, on every backend, and is not saved.
 
-    Attributes:
+    Args:
         owner: The `ISSRegularizer`.
-        model: Weak reference to the model it was attached to.
+        model: The model it is for. Nothing is added to it before `put_on`.
+        structures: The `Structure`s that get a term.
+        strength: `keras.Variable`, the strength.
+
+    Attributes:
+        owner: As given.
+        model: Weak reference to the model.
         terms: List of `_GroupLasso`.
-        state: `keras.Variable`, the strength.
     """
 
-    def __init__(self, owner, model):
+    def __init__(self, owner, model, structures, strength):
         self.owner = owner
         self.model = weakref.ref(model)
-        self.terms = []
-        self.state = keras.Variable(
-            owner.strength,
-            dtype="float32",
-            trainable=False,
-            name=STRENGTH,
-        )
+        self._strength = strength
+        self._other_strength = None
+        owners = _owners(model)
+        self.terms = [
+            _GroupLasso(self, structure, owner.overlap, host, owners[id(host)])
+            for structure, host in _hosts(structures)
+        ]
+        layers = {id(one.layer): one.layer for one in self.terms}
+        self._layers = list(layers.values())
+
+    @property
+    def state(self):
+        """`keras.Variable`, the strength that holds at this moment."""
+        if self._other_strength is None:
+            return self._strength
+        return self._other_strength
+
+    def use(self, strength):
+        """Has another strength hold, or its own again.
+
+        Args:
+            strength: `keras.Variable` or `None`.
+        """
+        self._other_strength = strength
 
     def assign(self, strength):
-        """Sets the strength, also in the middle of an epoch."""
+        """Sets its own strength, also in the middle of an epoch."""
         model = self.model()
         if not getattr(model, "_jax_state_synced", True):
             model.jax_state_sync()
-        if keras.backend.backend() == "jax" and self.state._value is None:
+        if keras.backend.backend() == "jax" and self._strength._value is None:
             raise RuntimeError(
                 "The strength cannot be changed in the middle of an epoch of "
                 "a model that only shares layers with the one that the "
                 "`ISSRegularizer` is attached to: the compiled step of JAX "
                 "holds it. Change it between epochs."
             )
-        self.state.assign(strength)
+        self._strength.assign(strength)
 
     def put_on(self):
         """Makes the terms the regularizers of their hosts."""
-        for layer in self._layers():
+        for layer in self._layers:
             layer._seed_generators.append(self)
         for term in self.terms:
-            term.host.regularizer = term
+            term.put_on()
         self.owner._attachments.add(self)
 
     def take_off(self):
         """Takes everything off again. Twice does no harm."""
         for term in self.terms:
-            if term.host.regularizer is term:
-                term.host.regularizer = term.other
-        for layer in self._layers():
+            term.take_off()
+        for layer in self._layers:
             layer._seed_generators[:] = [
                 one for one in layer._seed_generators if one is not self
             ]
         self.owner._attachments.discard(self)
-
-    def _layers(self):
-        """The layers that own the hosts."""
-        return {id(one.layer): one.layer for one in self.terms}.values()
 
 
 class _GroupLasso(keras.regularizers.Regularizer):
     """The penalty of one structure, as the regularizer of its host.
 
     Args:
-        attachment: `_Attachment`, which holds the strength.
+        attachment: `Attachment`, which holds the strength.
         structure: `Structure`.
         overlap: `"count_twice"` or `"once"`.
         host: The variable that is to hold it.
@@ -352,13 +362,20 @@ class _GroupLasso(keras.regularizers.Regularizer):
         self.structure = structure
         self.host = host
         self.layer = layer
-        self.other = host.regularizer
+        self.other = None
         self._variables, parts = zip(*by_variable(structure.slices))
         self._sum_of_lengths = _sum_of_lengths(parts, overlap)
 
-    @property
-    def owner(self):
-        return self.attachment.owner
+    def put_on(self):
+        """Makes it the regularizer of its host, beside the one there was."""
+        if self.host.regularizer is not self:
+            self.other = self.host.regularizer
+            self.host.regularizer = self
+
+    def take_off(self):
+        """Gives the host back what it had. Twice does no harm."""
+        if self.host.regularizer is self:
+            self.host.regularizer = self.other
 
     def __call__(self, x):
         # Read out here: TensorFlow wants no variable where gradients are

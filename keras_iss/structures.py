@@ -265,6 +265,13 @@ class Structures(collections.abc.Collection):
     def _find(self, key):
         if isinstance(key, Structure):
             key = key.name
+        try:
+            hash(key)
+        except TypeError as error:
+            raise TypeError(
+                "A structure is found by its name, a string. Received: "
+                f"{key!r} (of type {type(key).__name__})"
+            ) from error
         if key in self._by_name:
             return [self._by_name[key]]
         fitting = {

@@ -6,7 +6,7 @@ import numbers
 import numpy as np
 
 from keras_iss import _verification
-from keras_iss._checks import check_amount
+from keras_iss._checks import check_amount, number
 from keras_iss._rebuilding import rebuild
 from keras_iss._sizes import Budget, allot, check_scores
 from keras_iss._zeroing import zero_components, zeroed_values
@@ -240,13 +240,13 @@ def resolve_keep(structures, keep, scores=None):
 
 def _resolve(structure, wanted, scores=None):
     name, size = structure.name, structure.size
-    if getattr(wanted, "shape", None) == ():
-        wanted = np.asarray(wanted).item()
+    wanted = number(wanted)
     if structure.pinned:
         raise ValueError(
             f"`{name}` is pinned and must keep its size: {structure.pinned}."
         )
-    if isinstance(wanted, (bool, str, bytes)) or not isinstance(
+    no_indices = (bool, str, bytes, collections.abc.Mapping)
+    if isinstance(wanted, no_indices) or not isinstance(
         wanted, (numbers.Integral, collections.abc.Iterable)
     ):
         raise TypeError(

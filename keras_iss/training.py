@@ -5,12 +5,21 @@ import math
 
 import keras
 
-from keras_iss._checks import is_whole
-from keras_iss._models import keeps_class
-from keras_iss._scopes import check_scope
+from keras_iss._fit_arguments import (
+    check_callbacks,
+    check_counts,
+    check_fit_model,
+    check_training_data,
+    included,
+)
+from keras_iss._keras.step_functions import StateGuard
 from keras_iss._stream import streamed
-from keras_iss.callbacks import check_first_step, warn_of_dead
-from keras_iss.regularizers import drop_leftovers
+from keras_iss._whole_files import saved_whole
+from keras_iss.callbacks import (
+    RemovingCallback,
+    alive_of,
+    check_first_step,
+)
 from keras_iss.structures import is_finite
 from keras_iss.surgery import shrink
 from keras_iss.tracing.find import find_structures
@@ -22,7 +31,7 @@ def fit(
     y=None,
     *,
     shrink_every=1,
-    include=("recurrent",),
+    include=None,
     batch_size=None,
     epochs=1,
     verbose="auto",
@@ -43,10 +52,22 @@ def fit(
     epoch, `EarlyStopping(restore_best_weights=True)` gives back the model of
     its best epoch, in the size that it had then. A `ModelCheckpoint` saves
     the model as it is at the end of an epoch, with what is cut out right after
-    it still in it, as zeros; to go on from a file that holds a whole model:
+    it still in it, as zeros; its file is whole at any time, also where the
+    process is killed on the way. To go on from a file that holds a whole
+    model:
 
         model = keras.models.load_model("checkpoint.keras")
         model = keras_iss.fit(model, ..., initial_epoch=7)
+
+    Where the training is interrupted, from the keyboard or by an error, the
+    smaller model of the moment is `model.history.model`, with `model` as it
+    was given here; the exception says so. Both are whole, and can be trained
+    and saved:
+
+        try:
+            model = keras_iss.fit(model, ...)
+        except KeyboardInterrupt:
+            model = model.history.model
 
     Each size has its training step compiled anew. With `steps_per_epoch` an
     epoch goes on where the one before ended, from the start after the end.
@@ -59,7 +80,9 @@ def fit(
         y: As in `keras.Model.fit`.
         shrink_every: Integer, the number of epochs after which to cut.
             Defaults to 1.
-        include: Tuple of kinds of layers, as in `find_structures`.
+        include: Optional tuple of kinds of layers, as in `find_structures`.
+            Defaults to `"recurrent"` and the kinds that the callbacks of
+            keras-iss and a `ProximalISS` name in their `include`.
         batch_size: As in `keras.Model.fit`.
         epochs: As in `keras.Model.fit`.
         verbose: As in `keras.Model.fit`.
@@ -72,11 +95,17 @@ def fit(
         is `model` itself if nothing was removed.
 
     Raises:
-        ValueError: if `shrink_every` is not a positive integer; if the model
-            is not compiled, has weights made outside the scope of the strategy
-            it is trained with, or its class has a training step of its own,
-            which a smaller model would not have; or for a `BackupAndRestore`,
-            which puts back weights of one size only.
+        TypeError: if `model` is no Keras model, `callbacks` holds anything but
+            callbacks, or a number is none.
+        ValueError: if `shrink_every` is not a positive integer, or another
+            number is too small; if the model is not compiled, has weights made
+            outside the scope of the strategy it is trained with, or its class
+            has a training step of its own, which a smaller model would not
+            have; if `include` lacks a kind that a callback removes; if `x`
+            holds no samples, or is a generator for several epochs without
+            `steps_per_epoch`; for a callback that keeps weights of one size
+            only: `BackupAndRestore`, or a checkpoint with
+            `save_weights_only=True`.
 
     Examples:
         >>> import keras, keras_iss, numpy as np
@@ -92,7 +121,13 @@ def fit(
         >>> len(model.history.history["loss"])
         4
     """
-    _check(model, shrink_every)
+    check_fit_model(model)
+    shrink_every, epochs, initial_epoch, batch_size, kwargs = check_counts(
+        shrink_every, epochs, initial_epoch, batch_size, kwargs
+    )
+    check_training_data(model, x, y, epochs - initial_epoch, kwargs)
+    callbacks = check_callbacks(callbacks)
+    include = included(include, model, callbacks)
     steps = _steps(x, batch_size, kwargs)
     stream = None
     if kwargs.get("steps_per_epoch"):
@@ -110,8 +145,8 @@ def fit(
         steps=steps,
     )
     epoch = initial_epoch
-    model = _smaller(model, include, relay)
     try:
+        model = _smaller(model, include, relay)
         while True:
             end = min((epoch // shrink_every + 1) * shrink_every, epochs)
             with _averages_put_off(model):
@@ -130,15 +165,15 @@ def fit(
             relay.remember(model, epoch)
             epoch = end
             model = _smaller(model, include, relay)
-    except BaseException:
-        # Callbacks are not told of the end then, in Keras too.
-        drop_leftovers(model)
+        if epochs > initial_epoch:
+            model.optimizer.finalize_variable_values(model.trainable_weights)
+        relay.remember(model, epoch)
+        model = relay.finish(model)
+        return _smaller(model, include, relay)
+    except BaseException as error:
+        relay.put_values_back()
+        error.add_note(relay.where_the_model_is())
         raise
-    if epochs > initial_epoch:
-        model.optimizer.finalize_variable_values(model.trainable_weights)
-    relay.remember(model, epoch)
-    model = relay.finish(model)
-    return _smaller(model, include, relay)
 
 
 class _Relay(keras.callbacks.CallbackList):
@@ -157,14 +192,22 @@ class _Relay(keras.callbacks.CallbackList):
         self._best = {}
         self._include = include
         self._stream = stream
+        self._guard = None
+        self._epoch = None
         super().__init__(callbacks, **kwargs)
-        for one in self.callbacks:
-            if isinstance(one, keras.callbacks.BackupAndRestore):
-                raise ValueError(
-                    "`BackupAndRestore` puts back weights of one size only. "
-                    "Use a `ModelCheckpoint` that saves whole models, and go "
-                    "on with `keras.models.load_model` and `initial_epoch`."
-                )
+        checkpoints = [
+            one
+            for one in self.callbacks
+            if isinstance(one, keras.callbacks.ModelCheckpoint)
+        ]
+        self._saves = bool(checkpoints)
+        self._saves_batches = any(
+            one.save_freq != "epoch" for one in checkpoints
+        )
+
+    def set_model(self, model):
+        self._guard = StateGuard(model)
+        super().set_model(model)
 
     def on_train_begin(self, logs=None):
         if not self._begun:
@@ -175,14 +218,58 @@ class _Relay(keras.callbacks.CallbackList):
         self._logs = logs
 
     def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
         super().on_epoch_begin(epoch, logs)
-        # Only now, since an `ISSBudget` sets the strength.
-        check_first_step(self.model, self._include)
+        # Only now, since an `ISSBudget` may set the strength.
+        check_first_step(self.model, self._include, self.params)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        super().on_train_batch_begin(batch, logs)
+        self._guard.announce("train")
+
+    def on_train_batch_end(self, batch, logs=None):
+        with self._whole_files(self._saves_batches):
+            super().on_train_batch_end(batch, logs)
+
+    def on_test_begin(self, logs=None):
+        # Before any other callback looks at the model.
+        self._remove()
+        super().on_test_begin(logs)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        super().on_test_batch_begin(batch, logs)
+        self._guard.announce("test")
 
     def on_epoch_end(self, epoch, logs=None):
         if self._stream is not None:
             self._stream.advance()
-        super().on_epoch_end(epoch, logs)
+        self._remove()
+        with self._whole_files(self._saves):
+            super().on_epoch_end(epoch, logs)
+
+    def _remove(self):
+        for one in self.callbacks:
+            if isinstance(one, RemovingCallback):
+                one.remove_at_end_of(self._epoch)
+
+    def _whole_files(self, saves):
+        return saved_whole(self.model) if saves else contextlib.nullcontext()
+
+    def put_values_back(self):
+        """Gives the model the values that an interrupt kept from it."""
+        self._guard.put_back()
+
+    def where_the_model_is(self):
+        """A sentence for an exception that ends the training."""
+        when = "before its first epoch"
+        if self._epoch is not None:
+            when = f"in epoch {self._epoch + 1} of {self.params['epochs']}"
+        return (
+            f"`keras_iss.fit` was ended {when}. The model of the moment, which "
+            "may be smaller by now, is `model.history.model`, with `model` as "
+            "it was given to `keras_iss.fit`. It is whole: train it further "
+            "or save it."
+        )
 
     def remember(self, model, epoch):
         """Remembers which model the best weights of a callback are of.
@@ -218,13 +305,17 @@ def _averages_put_off(model):
     Args:
         model: The model.
     """
-    optimizer = model.optimizer
-    # Hides the method of the class.
-    vars(optimizer)["finalize_variable_values"] = lambda _: None
+    known = vars(model.optimizer)
     try:
+        # Hides the method of the class.
+        known["finalize_variable_values"] = lambda _: None
         yield
     finally:
-        vars(optimizer).pop("finalize_variable_values", None)
+        try:
+            known.pop("finalize_variable_values", None)
+        finally:
+            # An interrupt may have come in the first.
+            known.pop("finalize_variable_values", None)
 
 
 def _smaller(model, include, relay):
@@ -232,37 +323,13 @@ def _smaller(model, include, relay):
     if not all(layer.built for layer in model._flatten_layers()):
         return model
     structures = find_structures(model, include)
-    warn_of_dead(structures)
+    alive_of(structures)
     stays = structures.staying()
     if all(some.all() for some in stays.values()) or not is_finite(structures):
         return model
     small = shrink(model, include=include)
     relay.set_model(small)
     return small
-
-
-def _check(model, shrink_every):
-    if not is_whole(shrink_every) or shrink_every < 1:
-        raise ValueError(
-            "`shrink_every` must be a positive integer, a number of epochs. "
-            f"Received: {shrink_every!r}"
-        )
-    if not getattr(model, "compiled", False):
-        raise ValueError(
-            f"`{model.name}` is not compiled: call `compile` before `fit`."
-        )
-    check_scope(model)
-    own = [
-        name
-        for name in ("train_step", "test_step", "compute_loss")
-        if getattr(type(model), name).__module__.partition(".")[0] != "keras"
-    ]
-    if own and not keeps_class(model):
-        raise ValueError(
-            f"`{model.name}` has a `{own[0]}` of its own "
-            f"({type(model).__name__}), which a smaller model would not have. "
-            "Train it with `model.fit`, and `shrink` it at the end."
-        )
 
 
 def _steps(x, batch_size, kwargs):

@@ -162,18 +162,18 @@ def test_sizes_of_structures_by_name():
 
 
 class Record(keras.callbacks.Callback):
-    """The strength and the penalty of each epoch, and what was short."""
+    """The strength and the penalty of each epoch, and what was removed."""
 
-    def __init__(self, steered):
+    def __init__(self, budget):
         super().__init__()
-        self.steered = steered
+        self.budget = budget
         self.strengths, self.penalties, self.alive = [], [], []
 
     def on_epoch_end(self, epoch, logs=None):
         structures = keras_iss.find_structures(self.model)
-        self.strengths.append(self.steered.strength)
+        self.strengths.append(self.budget.strength)
         self.penalties.append(
-            self.steered.strength * sum(s.lengths().sum() for s in structures)
+            self.budget.strength * sum(s.lengths().sum() for s in structures)
         )
         self.alive.append([s.removed() for s in structures])
 
@@ -182,8 +182,8 @@ def test_units_go_step_by_step_and_never_come_back():
     model = single()
     regularizer = keras_iss.ISSRegularizer(0.5)
     regularizer.attach(model)
-    record = Record(regularizer)
     budget = keras_iss.ISSBudget(units=0.5, from_epoch=2, by_epoch=5)
+    record = Record(budget)
     loss = train(model, budget, record, epochs=7)["loss"]
     counts = [int((~gone[0]).sum()) for gone in record.alive]
     assert counts[:2] == [12, 12]
@@ -195,22 +195,22 @@ def test_units_go_step_by_step_and_never_come_back():
     for value, before in zip(record.penalties[:2], loss):
         np.testing.assert_allclose(value, 0.02 * before, rtol=0.1)
     assert record.strengths[4:] == [0, 0, 0]
+    assert regularizer.strength == 0.5
 
 
 def test_the_penalty_acts_from_the_second_batch():
     model = single()
-    regularizer = keras_iss.ISSRegularizer(0.5)
-    regularizer.attach(model)
+    keras_iss.ISSRegularizer(0.5).attach(model)
     structures = keras_iss.find_structures(model)
     total = sum(one.lengths().sum() for one in structures)
     seen = []
 
     class Batches(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            seen.append((regularizer.strength, None))
+            seen.append((budget.strength, None))
 
         def on_train_batch_end(self, batch, logs=None):
-            seen.append((regularizer.strength, float(logs["loss"])))
+            seen.append((budget.strength, float(logs["loss"])))
 
     budget = keras_iss.ISSBudget(units=0.5, by_epoch=2)
     train(model, budget, Batches(), epochs=2, batch_size=8)
@@ -249,12 +249,13 @@ def test_without_pressure_nothing_is_attached():
 def test_a_proximal_optimizer_is_steered(name):
     model = single()
     optimizer = keras_iss.ProximalISS(name, strength=1e6)
-    record = Record(optimizer)
     budget = keras_iss.ISSBudget(units=0.5)
+    record = Record(budget)
     train(model, budget, record, epochs=6, optimizer=optimizer)
     assert not model.losses
     assert keras_iss.find_structures(model)["lstm"].alive == 6
     assert record.strengths[0] > 0 and record.strengths[-1] == 0
+    assert optimizer.strength == 1e6
 
 
 def test_the_weakest_go_by_taylor_score():

@@ -1,5 +1,7 @@
 """Union-find over unit labels, beside a plain one."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -77,7 +79,7 @@ def test_a_label_keeps_its_first_reason():
 def test_a_long_chain_of_ties_is_one_class(backwards):
     labels = Labels()
     links = [labels.new(3) for _ in range(300)]
-    pairs = list(zip(links, links[1:]))
+    pairs = list(itertools.pairwise(links))
     for first, second in reversed(pairs) if backwards else pairs:
         labels.tie(first, second, "")
     for link in links:

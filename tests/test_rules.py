@@ -149,9 +149,7 @@ REDUCTIONS = {
         [h[:, -1], g[:, -1]]
     ),
     "any": lambda h, g: ops.any(h > 0.1, axis=-1),
-    "count_nonzero": lambda h, g: ops.count_nonzero(
-        ops.relu(h), axis=(1, 2)
-    ),
+    "count_nonzero": lambda h, g: ops.count_nonzero(ops.relu(h), axis=(1, 2)),
     "nansum": lambda h, g: ops.nansum(h, axis=-1),
     "cumsum": lambda h, g: ops.cumsum(h, axis=-1),
     "product_sum": lambda h, g: ops.sum(h * g, axis=-1),
@@ -164,7 +162,9 @@ REDUCTIONS = {
     "matmul": lambda h, g: ops.matmul(h[:, :, None], g[..., None])[:, :, 0],
     "inner": lambda h, g: ops.expand_dims(ops.inner(h[0], g[0]), 0),
     "vdot": lambda h, g: ops.reshape(ops.vdot(h[0, 0], g[0, 1]), (1, 1)),
-    "tensordot": lambda h, g: ops.expand_dims(ops.tensordot(h[0], g[0], axes=[[1], [1]]), 0),
+    "tensordot": lambda h, g: ops.expand_dims(
+        ops.tensordot(h[0], g[0], axes=[[1], [1]]), 0
+    ),
     "dot": lambda h, g: ops.expand_dims(ops.dot(h[0], ops.transpose(g[0])), 0),
     "cdist": lambda h, g: ops.cdist(h, g),
     "where_sum": lambda h, g: ops.sum(ops.where(h > 0, h, 0.0), axis=-1),
@@ -172,7 +172,6 @@ REDUCTIONS = {
     "masking": lambda h, g: layers.GRU(3)(layers.Masking()(h)),
     "einsum_dense": lambda h, g: layers.EinsumDense("btu,tc->bc", 3)(h),
 }
-
 
 
 def test_sums_over_units_that_are_zero_when_removed_let_them_go():
@@ -206,9 +205,7 @@ CARRIED = {
         h, np.full((1, 2, UNITS), 1, "int32")[:, :, :1], axis=1
     ),
     "slice": lambda h, g: ops.slice(h, (0, 1, 0), (1, 3, UNITS)),
-    "slice_update": lambda h, g: ops.slice_update(
-        h, (0, 2, 0), g[:, :2]
-    ),
+    "slice_update": lambda h, g: ops.slice_update(h, (0, 2, 0), g[:, :2]),
     "hstack": lambda h, g: ops.hstack([h, g]),
     "vstack": lambda h, g: ops.vstack([h, g]),
     "dstack": lambda h, g: ops.dstack([h, g]),
@@ -230,11 +227,10 @@ CARRIED = {
     "power_of_two": lambda h, g: 2.0**h,
     "modulo": lambda h, g: (h % 0.3) * 0.0 + g,
     "dot_with_a_number": lambda h, g: ops.dot(h, 2.0) + ops.inner(g, 3.0),
-    "divided_by_what_stays": lambda h, g: h
-    / (1.0 + ops.abs(layers.Dense(1)(g))),
-    "max_pool": lambda h, g: ops.max_pool(
-        h, 2, 1, data_format="channels_last"
+    "divided_by_what_stays": lambda h, g: (
+        h / (1.0 + ops.abs(layers.Dense(1)(g)))
     ),
+    "max_pool": lambda h, g: ops.max_pool(h, 2, 1, data_format="channels_last"),
     "average_pool": lambda h, g: ops.average_pool(
         h, 2, 1, data_format="channels_last"
     ),
@@ -266,9 +262,9 @@ CARRIED = {
         layers.DepthwiseConv1D(2, depth_multiplier=2)(ops.sigmoid(h)), axis=-1
     ),
     "transposed_convolution": lambda h, g: layers.Conv1DTranspose(3, 2, 2)(h),
-    "grouped_query_attention": lambda h, g: layers.GroupQueryAttention(
-        2, 2, 1
-    )(layers.Dense(3)(h), layers.Dense(3)(h), g),
+    "grouped_query_attention": lambda h, g: layers.GroupQueryAttention(2, 2, 1)(
+        layers.Dense(3)(h), layers.Dense(3)(h), g
+    ),
     "additive_attention_of_one_key": lambda h, g: layers.AdditiveAttention()(
         [h, g, layers.Dense(1)(g)]
     ),

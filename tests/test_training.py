@@ -489,31 +489,6 @@ def test_a_generator_that_ends_too_early_says_so():
         )
 
 
-@not_on_jax
-def test_an_interrupted_budget_leaves_no_penalty():
-    model = stacked()
-    model.compile("sgd", "mse")
-
-    def interrupt(epoch, logs):
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    interrupt = keras.callbacks.LambdaCallback(on_epoch_end=interrupt)
-    for fit in (keras_iss.fit, keras.Model.fit):
-        with pytest.raises(KeyboardInterrupt):
-            fit(
-                model,
-                *data_for(model),
-                epochs=9,
-                verbose=0,
-                callbacks=[keras_iss.ISSBudget(units=0.5), interrupt],
-            )
-        # What Keras' own leaves, the next to attach takes off.
-        assert len(model.losses) == (0 if fit is keras_iss.fit else 2)
-    keras_iss.ISSRegularizer(0.1).attach(model)
-    assert len(model.losses) == 2
-
-
 class OwnBest(keras.callbacks.Callback):
     """Names of `EarlyStopping`, but another callback."""
 

@@ -97,7 +97,7 @@ def find_structures(model, include=("recurrent",)):
 
 def find(model, include=("recurrent",)):
     """Like `find_structures`, with what surgery needs."""
-    include = _check_include(include)
+    include = check_include(include)
     _check_built(model)
     if not getattr(model, "_jax_state_synced", True):
         # In the middle of an epoch its weights are in the compiled step.
@@ -150,7 +150,8 @@ def _settle(trace, conflicts):
                 trace.labels.pin(labels, conflict.reason)
 
 
-def _check_include(include):
+def check_include(include):
+    """Kinds of layers as a tuple, or an error."""
     if not isinstance(include, (str, list, tuple, set, frozenset)):
         raise ValueError(
             f"`include` takes a tuple of {quoted(KINDS)}. Received: "
