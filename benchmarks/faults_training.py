@@ -13,6 +13,7 @@ faults_training_torch.json.
 
 import argparse
 import collections
+import contextlib
 import json
 import multiprocessing
 import os
@@ -147,10 +148,11 @@ class SignalAfter(keras.callbacks.Callback):
 
 def interrupt(model, fit, callback):
     """Trains until the interrupt, and gives the model of the moment."""
+    ended = getattr(callback, "ended", threading.Event())
     try:
-        train(fit, model, callback)
-    except KeyboardInterrupt:
-        ended = getattr(callback, "ended", threading.Event())
+        with contextlib.suppress(KeyboardInterrupt):
+            train(fit, model, callback)
+    finally:
         ended.set()
     return model.history.model
 
