@@ -26,7 +26,8 @@ def new_namespace():
     Returns:
         Dict from name to object.
     """
-    keras.utils.clear_session()
+    # Garbage is left to Python: to look for it takes half a second.
+    keras.utils.clear_session(free_memory=False)
     for name in [x for x in linecache.cache if x.startswith(_NAME)]:
         del linecache.cache[name]
     keras.config.set_dtype_policy(keras.config.floatx())

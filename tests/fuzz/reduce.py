@@ -356,7 +356,9 @@ def _is_unused(statement, read, attributes):
     if _changed(statement) is not None:
         return _changed(statement) not in read
     if isinstance(statement, (ast.ClassDef, ast.FunctionDef)):
+        # Methods that Keras calls, and rules.
         special = statement.name in ("call", "__init__")
+        special = special or statement.decorator_list
         return statement.name not in read and not special
     if not isinstance(statement, ast.Assign):
         return False

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import random
 import re
 import time
@@ -10,8 +11,6 @@ import warnings
 
 import keras
 
-import keras_iss
-from tests.fuzz import checks
 from tests.fuzz.graphs import draw
 from tests.fuzz.outcome import FAILED, NOT_RUN, PASSED, REFUSED, Outcome
 from tests.fuzz.program import execute, new_namespace
@@ -276,7 +275,6 @@ class _Steps:
     def _remove(self):
         if not self.namespace["structures"].free:
             return
-        self.outcome.removed = True
         seed, removal = self.settings.seed, self.settings.removal
         if removal in ("components", "in shrink"):
             self._do("keep", f"keep = random_components(structures, {seed})")
@@ -293,7 +291,7 @@ class _Steps:
 
     def _shrink(self):
         in_shrink = self.settings.removal == "in shrink"
-        in_shrink = in_shrink and self.outcome.removed
+        in_shrink = in_shrink and "keep" in self.namespace
         keep = ", keep=keep" if in_shrink else ""
         given = f"model, include=include{keep}"
         if "file" in self.settings.parts and self.verify:
@@ -302,6 +300,8 @@ class _Steps:
             verify = "" if self.verify else ", verify=False"
             text = f"small = keras_iss.shrink({given}{verify})"
         self._do("shrink", text)
+        model, small = self.namespace["model"], self.namespace["small"]
+        self.outcome.removed = small.count_params() < model.count_params()
         if in_shrink:
             # The original must be as it was, and then be like the smaller.
             self._do("unchanged", "assert_unchanged(model, before, weights)")
@@ -484,4 +484,6 @@ def prepare():
     # Which hides in whose code an error is raised.
     keras.config.disable_traceback_filtering()
     warnings.simplefilter("ignore")
-    return keras_iss.__file__, checks.SAMPLES
+    # What is there now stays, and need not be looked through again.
+    gc.collect()
+    gc.freeze()

@@ -92,7 +92,6 @@ BINARY = (
     "{x} + {y}[:, :1]",
     "{x} * {y}[:, -1:]",
     "ops.select([{x} > 0.1, {y} > 0.1], [{x}, {y}], 0.0)",
-    "ops.vectorize(lambda a, b: a + b)({x}, {y})",
 )
 
 # Of a sequence: over time, or along it.
@@ -263,7 +262,7 @@ WITH_CONSTANTS = (
     "ops.concatenate([{x}, ops.zeros_like({x})], axis=-1)",
     "ops.conv({x}, constant(2, {width}, 3), padding='same')",
     "ops.clip({x}, -abs(constant({width})), 1.0)",
-    "ops.segment_sum({x}[0], [0, 0, 1, 1])",
+    "ops.segment_sum({x}[0], np.array([0, 0, 1, 1]))",
 )
 
 VECTORS = (
@@ -311,54 +310,67 @@ FROM_OTHER_DTYPES = (
 )
 
 
-def drawn(g, family, texts, **names):
-    text = g.choice(texts)
-    first = next(iter(names.values()))
-    shape = g.shape(first)
-    g.tag(f"{family}: {text}")
+def drawn(g, texts, **names):
+    """Adds one of the operations."""
+    written(g, g.choice(texts), names)
+
+
+def written(g, text, names):
+    """Adds an operation.
+
+    Args:
+        g: `Drawing`.
+        text: String, one of those above.
+        names: Dict from the letters in it to the names of tensors.
+    """
+    shape = g.shape(next(iter(names.values())))
     sizes = {"width": shape[-1]}
-    if "{time}" in text:
-        if len(shape) < 2 or shape[1] is None:
-            raise RefusedError("needs a fixed length")
+    if len(shape) > 1:
         sizes["time"] = shape[1]
+    if any(
+        "{" + size + "}" in text and value is None
+        for size, value in sizes.items()
+    ):
+        raise RefusedError("needs a fixed size")
+    g.tag(text)
     g.call(text.format(**names, **sizes))
 
 
 @connection(6, streams=True)
 def unary(g):
-    drawn(g, "ops", UNARY, x=g.tensor(None, lambda s: len(s) < 5))
+    drawn(g, UNARY, x=g.tensor(None, lambda s: len(s) < 5))
 
 
 @connection(6, streams=True)
 def binary(g):
     x = g.tensor(None, lambda shape: 1 < len(shape) < 5)
-    drawn(g, "ops", BINARY, x=x, y=g.like(x))
+    drawn(g, BINARY, x=x, y=g.like(x))
 
 
 @connection(4)
 def over_time(g):
-    drawn(g, "ops", OVER_TIME, x=g.sequence())
+    drawn(g, OVER_TIME, x=g.sequence())
 
 
 @connection(2)
 def over_units(g):
-    drawn(g, "ops", OVER_UNITS, x=g.sequence())
+    drawn(g, OVER_UNITS, x=g.sequence())
 
 
 @connection(5)
 def shapes(g):
-    drawn(g, "ops", SHAPES, x=g.sequence())
+    drawn(g, SHAPES, x=g.sequence())
 
 
 @connection(2)
 def two_of_one_shape(g):
     x = g.sequence()
-    drawn(g, "ops", TWO_OF_ONE_SHAPE, x=x, y=g.like(x))
+    drawn(g, TWO_OF_ONE_SHAPE, x=x, y=g.like(x))
 
 
 @connection(4)
 def products(g):
-    drawn(g, "ops", PRODUCTS, a=g.sequence(), b=g.sequence())
+    drawn(g, PRODUCTS, a=g.sequence(), b=g.sequence())
 
 
 @connection(3)
@@ -366,22 +378,22 @@ def with_vectors(g):
     a = g.sequence()
     width = g.width(a)
     v = g.tensor(2, lambda shape: shape[-1] == width)
-    drawn(g, "ops", WITH_VECTORS, a=a, v=v)
+    drawn(g, WITH_VECTORS, a=a, v=v)
 
 
 @connection(2)
 def with_constants(g):
-    drawn(g, "ops", WITH_CONSTANTS, x=g.sequence())
+    drawn(g, WITH_CONSTANTS, x=g.sequence())
 
 
 @connection(3)
 def vectors(g):
-    drawn(g, "ops", VECTORS, v=g.vector())
+    drawn(g, VECTORS, v=g.vector())
 
 
 @connection(3)
 def of_rank_four(g):
-    drawn(g, "ops", RANK_FOUR, z=g.tensor(4))
+    drawn(g, RANK_FOUR, z=g.tensor(4))
 
 
 @connection(2)
@@ -394,4 +406,4 @@ def from_other_dtypes(g):
     ]
     x = g.choice(found)
     is_bool = g.value(x).dtype == "bool"
-    drawn(g, "ops", FROM_OTHER_DTYPES[: 2 if is_bool else 1], x=x)
+    drawn(g, FROM_OTHER_DTYPES[: 2 if is_bool else 1], x=x)
