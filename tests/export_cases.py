@@ -12,6 +12,15 @@ from keras import layers, ops
 FEATURES = 3
 
 
+@keras.saving.register_keras_serializable("keras_iss_tests")
+def doubled(x):
+    """A function in a module, for a `Lambda`."""
+    return FACTOR * x
+
+
+FACTOR = 2.0
+
+
 def sequences(layer, units=4, **kwargs):
     return layer(units, return_sequences=True, **kwargs)
 

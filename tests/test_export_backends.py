@@ -6,13 +6,14 @@ import importlib.util
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import keras_iss
 from tests.export_cases import (
     FEATURES,
     Cell,
     data_for,
+    doubled,
     masking,
     randomize,
 )
@@ -29,6 +30,8 @@ for _name in ("tensorflow", "ai_edge_litert"):
             f"an export needs {_name}, which is not installed",
             allow_module_level=True,
         )
+
+from keras_iss.export import _files, _other_backend
 
 
 def small():
@@ -79,5 +82,108 @@ def test_what_fails_there_is_raised_here(tmp_path):
         keras_iss.export_saved_model(raw, tmp_path / "saved")
     with pytest.raises(FileNotFoundError, match="missing"):
         keras_iss.export_tflite(small(), tmp_path / "missing" / "a.tflite")
+    assert path.read_bytes() == b"the old file"
+    assert [one.name for one in tmp_path.iterdir()] == ["model.tflite"]
+
+
+def with_function(function):
+    x = keras.Input((6, FEATURES), name="x")
+    y = layers.Lambda(function, output_shape=(6, FEATURES), name="culprit")(x)
+    return randomize(keras.Model(x, layers.LSTM(3, name="y")(y), name="model"))
+
+
+def of_closure(factor):
+    return lambda x: x * factor
+
+
+@pytest.mark.parametrize(
+    "function",
+    [doubled, lambda x: x * 2.0, of_closure(3.0)],
+    ids=["of a module", "a lambda", "a closure"],
+)
+def test_a_lambda_that_can_be_loaded_elsewhere(tmp_path, function):
+    model = with_function(function)
+    data = ops.convert_to_tensor(data_for(masking, 3, 6))
+    done = keras_iss.export_saved_model(model, tmp_path / "saved", data=data)
+    assert done.errors["y"] < 1e-4
+    with contextlib.closing(Server("saved_model")) as tensorflow:
+        calls = [("serving_default", {"x": ops.convert_to_numpy(data)})]
+        (got,) = tensorflow(done.path, calls)
+    np.testing.assert_allclose(got["y"], predict(model, data), atol=1e-4)
+
+
+GLOBAL = 2.0
+
+
+def test_a_lambda_that_cannot_be_loaded_elsewhere(tmp_path):
+    cases = {
+        "GLOBAL": lambda x: x * GLOBAL,
+        "ops": lambda x: ops.tanh(x),
+        "GLOBAL, ops": lambda x: (lambda y: ops.tanh(y) * GLOBAL)(x),
+    }
+    for names, function in cases.items():
+        with pytest.raises(
+            ValueError, match=f"lambda of `culprit` reads {names} of its module"
+        ):
+            keras_iss.export_tflite(with_function(function), tmp_path / "a")
+
+    def inner(x):
+        return x + 1
+
+    with pytest.raises(ValueError, match="`culprit` calls `inner`.*register"):
+        keras_iss.export_tflite(with_function(inner), tmp_path / "a")
+    script = type(inner)(inner.__code__, {}, "script")
+    script.__module__ = "__main__"
+    with pytest.raises(ValueError, match="`culprit` calls `script`.*module"):
+        keras_iss.export_tflite(with_function(script), tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_is_none(tmp_path):
+    model = with_function(doubled)
+    for name in ("data", "representative_data"):
+        with pytest.raises(TypeError, match=f"`{name}` is a generator"):
+            keras_iss.export_tflite(
+                model, tmp_path / "a", **{name: (x for x in [])}
+            )
+    with pytest.raises(ValueError, match="`data` has no `x`"):
+        keras_iss.export_tflite(
+            model, tmp_path / "a", data={"z": data_for(masking, 3, 6)}
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_an_export_warns_of_there_is_said_here(tmp_path):
+    x = keras.Input((30, FEATURES), name="x")
+    model = randomize(keras.Model(x, layers.GRU(4)(x)))
+    with pytest.warns(UserWarning, match="every time step") as warned:
+        done = keras_iss.export_tflite(
+            model,
+            tmp_path / "a.tflite",
+            quantize="int8_full",
+            representative_data=ops.convert_to_tensor(data_for(masking, 9, 30)),
+            verify=False,
+        )
+    assert done.notes and __file__ in [w.filename for w in warned]
+
+
+def test_an_interrupt_ends_the_process_and_leaves_nothing(
+    monkeypatch, tmp_path
+):
+    path, processes = tmp_path / "model.tflite", []
+    path.write_bytes(b"the old file")
+    begin = _other_backend.subprocess.Popen
+
+    class Interrupted(begin):
+        def communicate(self, *args, **kwargs):
+            processes.append(self)
+            # As of a process that was killed while it wrote.
+            (tmp_path / f".keras-iss-{_files._key(path)}-0").touch()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_other_backend.subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        keras_iss.export_tflite(small(), path)
+    assert processes[0].poll() is not None
     assert path.read_bytes() == b"the old file"
     assert [one.name for one in tmp_path.iterdir()] == ["model.tflite"]

@@ -6,8 +6,10 @@ is imported only when something is exported.
 
 import importlib
 import importlib.util
+import warnings
 
 import keras
+import numpy as np
 
 
 def export_tflite(
@@ -20,6 +22,7 @@ def export_tflite(
     recurrent_op="loop",
     streaming=False,
     verify=True,
+    data=None,
 ):
     """Writes a model as a TFLite file that runs in a plain LiteRT.
 
@@ -29,11 +32,15 @@ def export_tflite(
     in float32. Stateful layers begin with states of zeros, keep their states
     between calls, and are set to zero by the signature `reset`.
 
+    The model itself is not changed, not even meanwhile: other threads may
+    call it, or export it too.
+
     Args:
         model: A built `keras.Model`, on any backend: on JAX and PyTorch it
             goes to a TensorFlow process through a `.keras` file.
-        path: Where to write the file. One that is there is replaced, once
-            the new one is complete.
+        path: Where to write the file, a `str` or `os.PathLike`. One that is
+            there is replaced in one step, once the new one is complete, and
+            its mode is kept; of a link, what it leads to is replaced.
         batch_size: Number of samples in a call. `None` leaves it open.
         quantize: `None` for float32; `"float16"` for weights in float16;
             `"int8"` for weights in int8 and activations quantized as they
@@ -53,17 +60,26 @@ def export_tflite(
             states under the same names; a stream begins with zeros. With
             `recurrent_op="fused"` the file keeps the states itself, until
             `reset_all_variables()`.
-        verify: Whether to run the file in LiteRT on random inputs beside the
-            model before it is written: to 1e-4 in float32, 1e-2 in float16,
-            0.5 of the size of the outputs in int8.
+        verify: Whether to run the file in LiteRT beside the model before it
+            takes its place: to 1e-4 in float32, 1e-2 in float16, 0.5 of the
+            size of the outputs in int8. NaN and infinity must be where the
+            model gives them.
+        data: What to verify on, in the form of `representative_data`.
+            Without it, that is taken where it is given, else random numbers:
+            integers within the tables that they are looked up in, and
+            positive numbers where the model gives no finite outputs on
+            normal ones.
 
     Returns:
-        An `Export` with the `path`, the `size` in bytes, the `operators` and
-        the `errors` found.
+        An `Export` with the `path`, the `size` in bytes, the `operators`,
+        the `errors` found and the `weights_in_float`.
 
     Raises:
-        ValueError: if the model is not built, reads strings, holds NaN, or
-            has a layer that the file cannot hold; the message names it.
+        TypeError: if an argument is of a wrong type, or `model` is no
+            `keras.Model`.
+        ValueError: if the model is not built, reads strings, holds NaN, was
+            quantized by Keras, or has a layer that the file cannot hold; the
+            message names it.
         OSError: if the file cannot be written.
         RuntimeError: if the file computes something else than the model.
 
@@ -75,7 +91,8 @@ def export_tflite(
     keras_iss.export_tflite(model, "model.tflite", quantize="int8")
     ```
     """
-    _check_representative(representative_data)
+    _check_flag("streaming", streaming)
+    _check_flag("verify", verify)
     return _export(
         "tflite",
         model,
@@ -86,10 +103,11 @@ def export_tflite(
         recurrent_op=recurrent_op,
         streaming=streaming,
         verify=verify,
+        data=data,
     )
 
 
-def export_saved_model(model, path, *, verify=True):
+def export_saved_model(model, path, *, verify=True, data=None):
     """Writes a model as a SavedModel that serves without Keras.
 
     The number of samples is left open, and that of time steps where the
@@ -98,18 +116,30 @@ def export_saved_model(model, path, *, verify=True):
     `serve`, which gives a dict of the outputs by name. Stateful layers begin
     with states of zeros, and have a signature `reset`.
 
+    The model itself is not changed, not even meanwhile: other threads may
+    call it, or export it too.
+
     Args:
         model: A built `keras.Model`, on any backend.
-        path: Folder to write. A SavedModel that is there is replaced, once
-            the new one is complete.
-        verify: Whether to run what was written on random inputs beside the
-            model, to 1e-4 (1e-2 in half precision).
+        path: Folder to write, a `str` or `os.PathLike`. A SavedModel that is
+            there is replaced, once the new one is complete: in one step on
+            Linux, elsewhere in two, between which the old one is called
+            `NAME.keras-iss-old`. What else lies in its folder stays, modes
+            are kept, and of a link, what it leads to is replaced.
+        verify: Whether to run what was written beside the model before it
+            takes its place, to 1e-4 (1e-2 in half precision). NaN and
+            infinity must be where the model gives them.
+        data: What to verify on: array of shape `(samples, ...)` like the
+            model's input; for several inputs a list, or a dict by the names
+            of the inputs. Without it, random numbers, see `export_tflite`.
 
     Returns:
         An `Export` with the `path`, the `size` in bytes and the `errors`
         found.
 
     Raises:
+        TypeError: if an argument is of a wrong type, or `model` is no
+            `keras.Model`.
         ValueError: if the model is not built, reads strings or holds NaN.
         OSError: if the folder cannot be written.
         RuntimeError: if the SavedModel computes something else.
@@ -121,7 +151,8 @@ def export_saved_model(model, path, *, verify=True):
     loaded.serve(x)
     ```
     """
-    return _export("saved_model", model, path, verify=verify)
+    _check_flag("verify", verify)
+    return _export("saved_model", model, path, verify=verify, data=data)
 
 
 def _export(kind, model, path, **options):
@@ -135,15 +166,21 @@ def _export(kind, model, path, **options):
             f"An export needs {' and '.join(missing)}: "
             'pip install "keras-iss[export]".'
         )
-    if keras.backend.backend() != "tensorflow":
-        other = importlib.import_module("keras_iss.export._other_backend")
-        return other.export(kind, model, path, options)
-    module = importlib.import_module(f"keras_iss.export._{kind}")
-    return module.export(model, path, **options)
+    if keras.backend.backend() == "tensorflow":
+        module = importlib.import_module(f"keras_iss.export._{kind}")
+        done = module.export(model, path, **options)
+    else:
+        module = importlib.import_module("keras_iss.export._other_backend")
+        done = module.export(kind, model, path, options)
+    for note in done.notes:
+        # Where the user called the public function.
+        warnings.warn(note, stacklevel=3)
+    return done
 
 
-def _check_representative(data):
-    if callable(data):
+def _check_flag(name, value):
+    if not isinstance(value, (bool, np.bool_)):
         raise TypeError(
-            "representative_data is a function; give the arrays themselves."
+            f"`{name}` must be True or False. Received: {value!r} (of type "
+            f"{type(value).__name__})."
         )

@@ -62,27 +62,64 @@ def metadata(content):
     return None
 
 
-def finished(content, description, entries):
-    """The file with metadata, and with equal constants stored once.
+def loaded(content):
+    """A TFLite file as an object that can be changed.
 
     Args:
-        content: Bytes of a TFLite file, its constants in the flatbuffer or
-            behind it.
-        description: Text of the file's description.
-        entries: Dict that JSON can hold.
+        content: Bytes of the file, its constants in the flatbuffer or behind
+            it.
 
     Returns:
-        Memory view of the file, its constants in the flatbuffer.
+        `schema.ModelT`, with all constants in its buffers.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    model.description = description
     everything = np.frombuffer(content, np.uint8)
     for buffer in model.buffers:
         if buffer.offset > 1:
             end = buffer.offset + buffer.size
             buffer.data = everything[buffer.offset : end]
         buffer.offset = buffer.size = 0
-    _share_equal_buffers(model)
+    return model
+
+
+def packed(model, size):
+    """The file of an object; see `loaded`.
+
+    Args:
+        model: The `schema.ModelT`.
+        size: About how many bytes it will have.
+
+    Returns:
+        Memory view of the file, its constants in the flatbuffer.
+    """
+    # Large enough at once: a builder that grows copies itself.
+    builder = _Builder(size + (1 << 16))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return memoryview(builder.Bytes)[builder.Head() :]
+
+
+def rename_inputs(model, names):
+    """Gives the inputs of a file's signatures other names.
+
+    Args:
+        model: The `schema.ModelT`.
+        names: Dict from the names that they have.
+    """
+    for signature in model.signatureDefs or ():
+        for entry in signature.inputs:
+            name = entry.name.decode()
+            entry.name = names.get(name, name)
+
+
+def add_metadata(model, description, entries):
+    """Puts into a file what it is.
+
+    Args:
+        model: The `schema.ModelT`.
+        description: Text of the file's description.
+        entries: Dict that JSON can hold.
+    """
+    model.description = description
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(json.dumps(entries).encode(), np.uint8)
     model.buffers.append(buffer)
@@ -90,10 +127,6 @@ def finished(content, description, entries):
     entry.name = METADATA
     entry.buffer = len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
-    # Large enough at once: a builder that grows copies itself.
-    builder = _Builder(len(content) + (1 << 16))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return memoryview(builder.Bytes)[builder.Head() :]
 
 
 class _Builder(flatbuffers.Builder):
@@ -108,12 +141,15 @@ class _Builder(flatbuffers.Builder):
         return super().CreateNumpyVector(x)
 
 
-def _share_equal_buffers(model):
+def share_equal_buffers(model):
     """Points tensors with equal constants at one buffer, and drops others."""
     first, target = {}, {}
+    used = {
+        tensor.buffer for graph in model.subgraphs for tensor in graph.tensors
+    }
     for number, buffer in enumerate(model.buffers):
         data = buffer.data
-        if number == 0 or data is None or len(data) == 0:
+        if number not in used or number == 0 or data is None or len(data) == 0:
             continue
         data = np.asarray(data, np.uint8)
         key = (len(data), zlib.crc32(data))
@@ -128,3 +164,25 @@ def _share_equal_buffers(model):
             tensor.buffer = target.get(tensor.buffer, tensor.buffer)
     for number in target:
         model.buffers[number].data = None
+
+
+def operations(model):
+    """Yields each graph, operation and its builtin code, of a `ModelT`."""
+    codes = [
+        max(code.builtinCode, code.deprecatedBuiltinCode)
+        for code in model.operatorCodes
+    ]
+    for graph in model.subgraphs:
+        for operation in graph.operators or ():
+            yield graph, operation, codes[operation.opcodeIndex]
+
+
+def constant(model, tensor):
+    """The bytes of a constant tensor, or `None` of one that is computed."""
+    data = model.buffers[tensor.buffer].data
+    return None if data is None or len(data) == 0 else np.asarray(data)
+
+
+def operation_name(code):
+    """The name of a builtin operation."""
+    return _OPERATORS[code]

@@ -33,7 +33,7 @@ def plain_errors():
 
 
 def fused(reset):
-    """Patches for `lowered` that put the fused operation into LSTM layers.
+    """What `lower` sets to put the fused operation into LSTM layers.
 
     Args:
         reset: Whether every call begins with a state of zeros.

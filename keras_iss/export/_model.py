@@ -1,15 +1,18 @@
 """What an export needs to know of a Keras model."""
 
-import contextlib
+import copy
 import dataclasses
 import inspect
+import keyword
+import re
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.models.functional import Functional
 
-from keras_iss.export._recurrent import replace
+from keras_iss._keras.copies import copy_sharing_variables
+from keras_iss._keras.scopes import set_scope_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,26 +20,87 @@ class Input:
     """One input of a model.
 
     Attributes:
-        name: The name that Keras gives it.
+        given: The name that Keras gives it.
+        name: Its name in a TFLite file.
+        key: Its name in a SavedModel, and inside TensorFlow.
         shape: Tuple of the sizes, `None` where it is dynamic.
         dtype: Name of the dtype.
     """
 
+    given: str
     name: str
+    key: str
     shape: tuple
     dtype: str
 
     def spec(self, shape=None):
         """The `tf.TensorSpec`, of its own shape or another."""
         shape = self.shape if shape is None else shape
-        return tf.TensorSpec(shape, self.dtype, name=self.name)
+        return tf.TensorSpec(shape, self.dtype, name=self.key)
+
+
+def isolated(model, own=()):
+    """A copy of a model that an export can change and call.
+
+    It shares the weights. Its stateful layers have states of their own,
+    which are zero.
+
+    Args:
+        model: A built `keras.Model`.
+        own: Variables of the model of which the copy has its own, too, with
+            the values of now.
+    """
+    # TensorFlow saves no variable whose name it does not take.
+    unnameable = [x for x in model.variables if scope_name(x.path) != x.path]
+    replaced = {
+        id(variable): _variable_like(variable, np.array(variable))
+        for variable in [*own, *unnameable]
+    }
+    for state in states_of(model):
+        replaced[id(state)] = _variable_like(state, np.zeros(state.shape))
+    copied = copy_sharing_variables(model, replaced, _python_function)
+    for layer in copied._flatten_layers():
+        if scope_name(layer.name) != layer.name:
+            set_scope_name(layer, scope_name(layer.name))
+    return copied
+
+
+def scope_name(name):
+    """The name of a layer's operations, where TensorFlow sets limits."""
+    name = re.sub(r"[^A-Za-z0-9_.\\/>-]", "_", name)
+    return name if re.match(r"[A-Za-z0-9.]", name) else f"layer{name}"
+
+
+def _variable_like(variable, value):
+    return keras.Variable(
+        value,
+        dtype=variable.dtype,
+        trainable=False,
+        autocast=False,
+    )
+
+
+def _python_function(x):
+    # A graph of its own would hold on to the layers that were copied.
+    graph = isinstance(x, tf.types.experimental.PolymorphicFunction)
+    return x.python_function if graph else None
+
+
+def states_of(model):
+    """List of the variables that stateful layers keep."""
+    return [
+        state
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.RNN) and layer.stateful
+        for state in keras.tree.flatten(layer.states)
+    ]
 
 
 class Callable:
     """A built model as a function from a list to a dict of tensors.
 
     Attributes:
-        model: The `keras.Model`.
+        model: The `keras.Model`; not the user's, but a copy, see `isolated`.
         inputs: List of `Input`.
         output_names: List of the names of the outputs.
     """
@@ -44,24 +108,7 @@ class Callable:
     def __init__(self, model):
         self.model = model
         self._functional = _functional(model)
-        if self._functional is not None:
-            tensors = keras.tree.flatten(self._functional._inputs_struct)
-            self._structure = self._functional._inputs_struct
-            inputs = [
-                (
-                    x.name,
-                    tuple(x.shape),
-                    keras.backend.standardize_dtype(x.dtype),
-                )
-                for x in tensors
-            ]
-        else:
-            self._structure, inputs = _recorded_inputs(model)
-        names = _unique(_identifier(name) for name, _, _ in inputs)
-        self.inputs = [
-            Input(name, shape, dtype)
-            for name, (_, shape, dtype) in zip(names, inputs)
-        ]
+        self._structure, self.inputs = _inputs_of(model)
         self.output_names = self._output_names()
 
     def _output_names(self):
@@ -73,7 +120,7 @@ class Callable:
         if names is None or len(names) != count:
             outputs = self._raw(
                 [
-                    keras.KerasTensor(x.shape, x.dtype, name=x.name)
+                    keras.KerasTensor(x.shape, x.dtype, name=x.key)
                     for x in self.inputs
                 ]
             )
@@ -90,7 +137,7 @@ class Callable:
                     if count == 1
                     else [f"output_{i}" for i in range(count)]
                 )
-        return _unique(names)
+        return unique(names)
 
     def _raw(self, tensors):
         if self._functional is None:
@@ -109,12 +156,21 @@ class Callable:
     @property
     def states(self):
         """List of the variables that stateful layers keep."""
-        return [
-            state
-            for layer in self.model._flatten_layers()
-            if isinstance(layer, keras.layers.RNN) and layer.stateful
-            for state in keras.tree.flatten(layer.states)
-        ]
+        return states_of(self.model)
+
+    def of_copy(self, change):
+        """The same of a copy of the model, with the same states.
+
+        Args:
+            change: Function that changes the copy in place.
+        """
+        new = copy.copy(self)
+        new.model = copy_sharing_variables(
+            self.model, unwrapped=_python_function
+        )
+        new._functional = _functional(new.model)
+        change(new.model)
+        return new
 
     def output_shapes(self, batch_size):
         """Dict from the name of an output to its shape and dtype."""
@@ -128,20 +184,33 @@ class Callable:
             for name, x in zip(self.output_names, outputs)
         }
 
-    def fresh(self, tensors):
-        """As a call, but stateful layers keep the states they had."""
-        before = [np.array(state) for state in self.states]
-        try:
-            outputs = self(tensors)
-        finally:
-            for state, value in zip(self.states, before):
-                state.assign(value)
-        return {name: np.asarray(x) for name, x in outputs.items()}
-
     def __call__(self, tensors):
         """Outputs by name, of a list of tensors in the order of `inputs`."""
         outputs = keras.tree.flatten(self._raw(list(tensors)))
         return dict(zip(self.output_names, outputs))
+
+
+def _inputs_of(model):
+    """The structure of a model's inputs, and a list of `Input`."""
+    functional = _functional(model)
+    if functional is None:
+        structure, found = _recorded_inputs(model)
+    else:
+        structure = functional._inputs_struct
+        found = [
+            (x.name, tuple(x.shape), keras.backend.standardize_dtype(x.dtype))
+            for x in keras.tree.flatten(structure)
+        ]
+    given = [name for name, _, _ in found]
+    return structure, [
+        Input(*names, shape, dtype)
+        for *names, (_, shape, dtype) in zip(
+            given,
+            unique(map(file_name, given)),
+            unique(map(tensorflow_name, given)),
+            found,
+        )
+    ]
 
 
 def _functional(model):
@@ -181,12 +250,37 @@ def _leaves(value, name, inputs, dtype):
     ]
 
 
-def _identifier(name):
+def file_name(name):
+    """The name of an input in a TFLite file.
+
+    The name that Keras gives it, with `_` for what is neither a letter nor a
+    digit, a dot or `_`. `self` and what begins with a digit have `input_`
+    before them.
+    """
     name = "".join(c if c.isalnum() or c in "_." else "_" for c in name)
-    return name if name and not name[0].isdigit() else f"input_{name}"
+    if not name or name[0].isdigit() or name == "self":
+        return f"input_{name}"
+    return name
 
 
-def _unique(names):
+def tensorflow_name(name):
+    """The name of an input in a SavedModel, where TensorFlow sets limits.
+
+    The name that Keras gives it, with `_` for all but ASCII letters, digits
+    and `_`. `self`, the keywords of Python and what does not begin with a
+    letter have `input_` before them; a name without a letter or digit left
+    is `input`.
+    """
+    name = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    if not name.strip("_"):
+        return "input"
+    if name == "self" or keyword.iskeyword(name) or not name[0].isalpha():
+        return f"input_{name}"
+    return name
+
+
+def unique(names):
+    """A list of the names, with a number behind those that are not new."""
     seen, unique = set(), []
     for name in names:
         new, count = name, 0
@@ -218,7 +312,7 @@ def check(model):
             "give it an Input, before exporting it."
         )
     _check_arguments(model)
-    for x in Callable(model).inputs:
+    for x in _inputs_of(model)[1]:
         if x.dtype == "string":
             raise ValueError(
                 f"Input `{x.name}` of `{model.name}` is of dtype string. "
@@ -239,6 +333,20 @@ def check(model):
                     "NaN or infinity: the model's outputs would be no "
                     "numbers. Restore weights from before training diverged."
                 )
+
+
+def check_not_quantized(model):
+    """Raises an error if Keras has quantized the model already."""
+    for layer in model._flatten_layers():
+        policy = layer.dtype_policy
+        mode = getattr(policy, "quantization_mode", None)
+        if mode is not None:
+            raise ValueError(
+                f"`{layer.name}` of `{model.name}` is quantized by Keras "
+                f"({mode}), and a TFLite file has its own quantization. Export "
+                f"the model of before `quantize({mode!r})`, with "
+                'quantize="int8", "int8_full" or "float16".'
+            )
 
 
 def _check_arguments(model):
@@ -270,33 +378,37 @@ def own_message(error):
     return text
 
 
-@contextlib.contextmanager
-def float32(model):
-    """Layers that compute in half precision compute in float32 inside."""
-    with contextlib.ExitStack() as stack:
-        for layer in model._flatten_layers():
-            policy = layer.dtype_policy
-            if policy.compute_dtype in ("float16", "bfloat16") and not (
-                getattr(policy, "quantization_mode", None)
-            ):
-                replace(
-                    stack, layer, "_dtype_policy", keras.DTypePolicy("float32")
-                )
-        yield
+def compute_in_float32(model):
+    """Has the layers of a copy that compute in half precision not do so."""
+    for layer in model._flatten_layers():
+        policy = layer.dtype_policy
+        if policy.compute_dtype in ("float16", "bfloat16"):
+            set_attribute(layer, "_dtype_policy", keras.DTypePolicy("float32"))
 
 
-@contextlib.contextmanager
-def zero_states(model):
-    """Stateful layers begin with states of zeros inside."""
-    states = Callable(model).states
-    before = [np.array(state) for state in states]
-    try:
-        for state in states:
-            state.assign(np.zeros(state.shape))
-        yield
-    finally:
-        for state, value in zip(states, before):
-            state.assign(value)
+def set_attribute(layer, name, value):
+    """Sets an attribute of a copied layer."""
+    # In the instance's own dictionary: Keras' tracking sees nothing of it.
+    layer.__dict__[name] = value
+
+
+def assigned(model, graph):
+    """The variables of a model that a graph of it may change.
+
+    Args:
+        model: The `keras.Model`.
+        graph: The `tf.Graph` of a call.
+
+    Returns:
+        List of Keras variables: none, or all that are not trained.
+    """
+    definition = graph.as_graph_def()
+    nodes = list(definition.node)
+    for part in definition.library.function:
+        nodes += part.node_def
+    if not any(x.op.startswith(("Assign", "ResourceScatter")) for x in nodes):
+        return []
+    return [x for x in model.variables if not x.trainable]
 
 
 def reset_function(function):

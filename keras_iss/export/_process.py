@@ -14,11 +14,19 @@ def main(folder):
     import keras
 
     try:
-        for name in job["modules"]:
-            importlib.import_module(name)
-        model = keras.models.load_model(
-            folder / "model.keras", compile=False, safe_mode=False
-        )
+        try:
+            for name in job["modules"]:
+                importlib.import_module(name)
+            model = keras.models.load_model(
+                folder / "model.keras", compile=False, safe_mode=False
+            )
+        except Exception as error:
+            raise ValueError(
+                f"`{job['name']}` cannot be loaded by the TensorFlow process "
+                f"that exports it: {_text(error)} What it is made of must be "
+                "found there by name: classes and functions in modules, "
+                "registered with keras.saving.register_keras_serializable."
+            ) from error
         module = importlib.import_module(f"keras_iss.export._{job['kind']}")
         result = True, module.export(model, job["path"], **job["options"])
     except Exception as error:
@@ -28,11 +36,19 @@ def main(folder):
 
 def _plain(error):
     """An error that can be taken from one process to another."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, error.strerror, error.filename)
     kinds = (ValueError, TypeError, OSError, RuntimeError)
     for kind in kinds:
         if isinstance(error, kind):
             return kind(str(error))
-    return RuntimeError(f"{type(error).__name__}: {error}")
+    return RuntimeError(_text(error))
+
+
+def _text(error):
+    # Keras puts all that is around it before what went wrong.
+    text = str(error).rsplit("Exception encountered:", 1)[-1].strip()
+    return f"{type(error).__name__}: {text[:1500]}"
 
 
 if __name__ == "__main__":

@@ -2,19 +2,18 @@
 
 Keras multiplies the inputs of every time step inside its loop. Here the
 product with the kernel is taken once, for all time steps ("hoisted"), and
-the loop keeps only what depends on the step before. `lowered` does so for
-every recurrent layer of a model while the model is called, and changes
-nothing else of it.
+the loop keeps only what depends on the step before. `lower` does so for
+every recurrent layer of a copied model, and changes nothing else of it.
 
 Two loops run the same steps: `graph_loop` with TensorFlow's own tensor
 arrays, and `lite_loop`, which needs no tensor lists, since LiteRT has none.
 """
 
-import contextlib
-
 import keras
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+from keras_iss.export._model import set_attribute
 
 _KNOWN_LOOPS = {
     layer.inner_loop
@@ -30,16 +29,16 @@ _KNOWN_LOOPS = {
 _FUSED_ATTEMPTS = ("_can_attempt_fused_lstm", "_can_attempt_fused_gru")
 
 
-@contextlib.contextmanager
-def lowered(model, loop, more=lambda layer, inner_loop: []):
-    """Calls of `model` inside use fast recurrent layers.
+def lower(model, loop, more=lambda layer, inner_loop: []):
+    """Has a copied model use fast recurrent layers from now on.
 
     Args:
-        model: A built `keras.Model`, on the TensorFlow backend.
+        model: A copy of a built `keras.Model`, on the TensorFlow backend:
+            its layers are changed in place.
         loop: `graph_loop` or `lite_loop`, or a function that takes and
             gives the same.
         more: Function from a recurrent layer and its new `inner_loop` to a
-            list of further (layer, name, value) to replace meanwhile.
+            list of further (layer, name, value) to set.
     """
     patches = []
     for layer in model._flatten_layers():
@@ -61,10 +60,7 @@ def lowered(model, loop, more=lambda layer, inner_loop: []):
         elif isinstance(layer, keras.layers.Bidirectional):
             patches += [
                 (layer, name, lambda *args, **kwargs: False)
-                for name in (
-                    "_can_attempt_fused_lstm",
-                    "_can_attempt_fused_gru",
-                )
+                for name in _FUSED_ATTEMPTS
                 if hasattr(layer, name)
             ]
         elif type(layer) is keras.layers.TimeDistributed:
@@ -72,21 +68,8 @@ def lowered(model, loop, more=lambda layer, inner_loop: []):
             if not _acts_on_each_sample(layer.layer):
                 make = _looping
             patches.append((layer, "call", make(layer, loop)))
-    with contextlib.ExitStack() as stack:
-        for layer, name, value in patches:
-            replace(stack, layer, name, value)
-        yield
-
-
-def replace(stack, layer, name, value):
-    """Sets an attribute of a layer until the exit stack closes."""
-    # In the instance's own dictionary: Keras' tracking sees nothing of it.
-    attributes = layer.__dict__
-    if name in attributes:
-        stack.callback(attributes.__setitem__, name, attributes[name])
-    else:
-        stack.callback(attributes.pop, name)
-    attributes[name] = value
+    for layer, name, value in patches:
+        set_attribute(layer, name, value)
 
 
 def _loop_of(layer, loop):
@@ -124,9 +107,21 @@ def _loop_of(layer, loop):
             new_states.append(keras.tree.pack_sequence_as(state, new_state))
         new_states = new_states if len(cells) > 1 else new_states[0]
         outputs = tf.expand_dims(output, 1) if x is None else batch_major(x)
+        _keep_shapes(sequences, layer, output, outputs, new_states)
         return output, outputs, new_states
 
     return inner_loop
+
+
+def _keep_shapes(sequences, layer, output, outputs, states):
+    """Gives what a loop gives the sizes that Keras knows before it runs."""
+    batch, steps = sequences.shape[:2]
+    output.set_shape([batch, *output.shape[1:]])
+    outputs.set_shape(
+        [batch, steps if layer.return_sequences else 1, *output.shape[1:]]
+    )
+    for state in keras.tree.flatten(states):
+        state.set_shape([batch, *state.shape[1:]])
 
 
 def time_major(x):
@@ -196,12 +191,18 @@ def _projected(x, kernel, bias, lite):
         x = tf.matmul(x, kernel)
     else:
         # TensorFlow would multiply time step by time step.
-        flat = tf.reshape(x, [-1, kernel.shape[0]])
-        shape = tf.shape(x)
-        x = tf.reshape(
-            tf.matmul(flat, kernel), [shape[0], shape[1], kernel.shape[1]]
-        )
+        flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
+        x = tf.reshape(flat, [*_sizes(x, 2), kernel.shape[1]])
     return x if bias is None else x + bias
+
+
+def _sizes(x, count):
+    """The first sizes of a tensor, as numbers where they are known."""
+    shape = tf.shape(x)
+    return [
+        shape[i] if size is None else size
+        for i, size in enumerate(x.shape[:count])
+    ]
 
 
 def _values(*variables):
@@ -330,7 +331,7 @@ def _zero_output(x, step, states):
 
 
 def _batch(x):
-    return tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
+    return _sizes(x, 2)[1]
 
 
 def graph_loop(x, step, states, mask, every_step, zero_masked):
@@ -417,7 +418,7 @@ def lite_loop(x, step, states, mask, every_step, zero_masked):
         return _one_step(
             x, step, states, mask, every_step, zero_masked, previous
         )
-    steps = tf.shape(x)[0]
+    steps, size = tf.shape(x)[0], _sizes(x, 1)[0]
     batch = _batch(x)
     chunk = _chunk(x.shape[0], x.shape[1]) if every_step else None
     masked_step = _masked(step, zero_masked)
@@ -452,12 +453,12 @@ def lite_loop(x, step, states, mask, every_step, zero_masked):
             shape_invariants=(
                 tf.TensorShape([]),
                 *shapes,
-                [tf.TensorShape([None, x.shape[1], *rest])] * len(outputs),
+                [all.shape for all in outputs],
             ),
         )
 
     if chunk is None:
-        outputs = [tf.zeros([steps, batch, *rest], dtype)] if every_step else []
+        outputs = [tf.zeros([size, batch, *rest], dtype)] if every_step else []
         _, previous, states, outputs = run(
             x, mask, 0, steps, previous, states, outputs
         )
@@ -470,7 +471,7 @@ def lite_loop(x, step, states, mask, every_step, zero_masked):
             mask = tf.pad(mask, padding + [[0, 0]])
         # Of a shape that LiteRT knows before it runs: else it would take all
         # that follows as of unknown shape, and run it by slower means.
-        outputs = tf.zeros([tf.shape(x)[0], batch, *rest], dtype)
+        outputs = tf.zeros([_sizes(x, 1)[0], batch, *rest], dtype)
         empty = tf.zeros([chunk, batch, *rest], dtype)
 
         def body(start, previous, states, outputs):
@@ -497,11 +498,11 @@ def lite_loop(x, step, states, mask, every_step, zero_masked):
             shape_invariants=(
                 tf.TensorShape([]),
                 *shapes,
-                tf.TensorShape([None, x.shape[1], *rest]),
+                outputs.shape,
             ),
         )
         # Unlike `_rows`, this keeps the known sizes in the converter's eyes.
-        outputs = outputs[:steps]
+        outputs = outputs[:size]
     last = previous[0] if previous else tf.gather(outputs, steps - 1)
     return last, outputs, states
 
@@ -576,16 +577,13 @@ def _merged(layer, loop):
         inner = layer.layer
         if training or (mask is not None and inner._call_has_mask_arg):
             return original(inputs, training=training, mask=mask)
-        shape = tf.shape(inputs)
         rest = inputs.shape[2:]
         if not rest.is_fully_defined():
             return original(inputs, training=training, mask=mask)
         x = tf.reshape(inputs, [-1, *rest])
         kwargs = {"training": False} if inner._call_has_training_arg else {}
         x = inner.call(x, **kwargs)
-        x = tf.reshape(x, [shape[0], shape[1], *x.shape[1:]])
-        x.set_shape([*inputs.shape[:2], *x.shape[2:]])
-        return x
+        return tf.reshape(x, [*_sizes(inputs, 2), *x.shape[1:]])
 
     return call
 
@@ -614,7 +612,9 @@ def _looping(layer, loop):
             every_step=True,
             zero_masked=False,
         )
-        return batch_major(outputs)
+        outputs = batch_major(outputs)
+        outputs.set_shape([inputs.shape[0], *outputs.shape[1:]])
+        return outputs
 
     return call
 

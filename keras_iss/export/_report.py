@@ -17,9 +17,14 @@ class Export:
             from the Keras model: absolute, over the size of the outputs
             where that is above 1; for int8, root mean square over that of
             the output. Empty if it was not verified.
+        weights_in_float: Names of the tensors of weights that stay in float32
+            with `quantize="int8"`, since LiteRT's operations read them so.
+        notes: Texts of what the export warned of.
     """
 
     path: pathlib.Path
     size: int
     operators: dict
     errors: dict
+    weights_in_float: tuple = ()
+    notes: tuple = ()

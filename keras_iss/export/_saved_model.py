@@ -1,40 +1,68 @@
 """A Keras model as a SavedModel whose recurrent layers run fast."""
 
+import contextlib
+import os
+import shutil
+
 import tensorflow as tf
 
 from keras_iss.export import _files, _verify
-from keras_iss.export._model import Callable, check, reset_function, zero_states
-from keras_iss.export._recurrent import graph_loop, lowered
+from keras_iss.export._data import checked
+from keras_iss.export._inputs import Reference, Trials
+from keras_iss.export._model import (
+    Callable,
+    assigned,
+    check,
+    isolated,
+    reset_function,
+)
+from keras_iss.export._recurrent import graph_loop, lower
 from keras_iss.export._report import Export
+from keras_iss.export._save import save
+
+_PARTS = {
+    "saved_model.pb",
+    "saved_model.pbtxt",
+    "fingerprint.pb",
+    "keras_metadata.pb",
+    "assets",
+    "debug",
+    "variables",
+}
 
 
-def export(model, path, verify):
+def export(model, path, verify, data):
     """See `keras_iss.export_saved_model`."""
     path = _files.target(path, folder=True)
     _check_replaceable(path)
     check(model)
-    with zero_states(model):
-        function = Callable(model)
-        specs = [x.spec() for x in function.inputs]
-
-        def serve(*tensors):
-            with lowered(model, graph_loop):
-                return function(tensors)
-
-        module = tf.Module(name=model.name)
-        module.kept = function.variables
-        module.serve = tf.function(
-            serve, input_signature=specs, autograph=False
+    function = Callable(isolated(model))
+    if data is not None:
+        data = checked(
+            function.inputs, model.name, data, None, "data", finite=False
         )
-        signatures = {"serving_default": module.serve.get_concrete_function()}
-        if function.states:
-            signatures["reset"] = reset_function(function)
-        with _files.folder(path) as folder:
-            tf.saved_model.save(module, str(folder), signatures=signatures)
-            errors = {}
-            if verify:
-                errors = _verify.verify_saved_model(str(folder), function)
-    size = sum(x.stat().st_size for x in path.rglob("*") if x.is_file())
+    fast = function.of_copy(lambda copied: lower(copied, graph_loop))
+    module = tf.Module()
+    module.kept = function.variables
+    module.serve = tf.function(
+        lambda *tensors: fast(tensors),
+        input_signature=[x.spec() for x in function.inputs],
+        autograph=False,
+    )
+    serve = module.serve.get_concrete_function()
+    signatures = {"serving_default": serve}
+    if function.states:
+        signatures["reset"] = reset_function(function)
+    with _files.folder(path) as folder:
+        save(module, folder, signatures, path)
+        errors = {}
+        if verify:
+            what = None if data is None else "the samples of `data`"
+            reference = Reference(model, assigned(model, serve.graph))
+            trials = Trials(reference, None, serve.graph, data, what)
+            errors = _verify.verify_saved_model(str(folder), trials, function)
+        _carry_over(path, folder)
+        size = sum(x.stat().st_size for x in folder.rglob("*") if x.is_file())
     return Export(path, size, {}, errors)
 
 
@@ -43,8 +71,35 @@ def _check_replaceable(path):
         path.is_dir()
         and any(path.iterdir())
         and not (path / "saved_model.pb").is_file()
+        and not (path / "saved_model.pbtxt").is_file()
     ):
         raise FileExistsError(
             f"{path} is a folder that holds something else than a "
             "SavedModel. Give another path."
         )
+
+
+def _carry_over(old, new):
+    """Copies what lies beside a SavedModel in its folder, such as notes."""
+    try:
+        parts = list(old.iterdir())
+    except FileNotFoundError:
+        return
+    for part in parts:
+        if part.name in _PARTS or (new / part.name).exists():
+            continue
+        # Another process may take it away, and has carried it over itself.
+        with contextlib.suppress(FileNotFoundError, shutil.Error):
+            if part.is_dir() and not part.is_symlink():
+                shutil.copytree(
+                    part, new / part.name, symlinks=True, copy_function=_linked
+                )
+            else:
+                _linked(part, new / part.name)
+
+
+def _linked(source, target):
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)

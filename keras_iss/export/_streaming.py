@@ -1,14 +1,19 @@
 """A model one time step at a time, its states going in and out."""
 
-import contextlib
-
 import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.models.functional import Functional
 
-from keras_iss.export._model import own_message
-from keras_iss.export._recurrent import lowered, replace, step_loop
+from keras_iss.export._differences import error_of
+from keras_iss.export._model import (
+    file_name,
+    own_message,
+    set_attribute,
+    tensorflow_name,
+    unique,
+)
+from keras_iss.export._recurrent import lower, step_loop
 
 
 class StreamingError(ValueError):
@@ -21,6 +26,7 @@ class Stepper:
     Attributes:
         function: The `Callable` of the model.
         specs: List of `tf.TensorSpec`: the inputs, one time step long.
+        state_names: List of the names of the states in the file.
         state_specs: List of `tf.TensorSpec` of the states.
     """
 
@@ -35,13 +41,6 @@ class Stepper:
                     f"`{layer.name}` cannot stream: {reason}. Export with "
                     "streaming=False, or build the model without it."
                 )
-        # A recurrent layer inside begins anew in every time step.
-        self._whole = {
-            id(inner)
-            for layer in model._flatten_layers()
-            if isinstance(layer, keras.layers.TimeDistributed)
-            for inner in layer.layer._flatten_layers()
-        }
         self.timed = timed_inputs(function)
         self.specs = [
             x.spec(
@@ -72,8 +71,8 @@ class Stepper:
             return state
 
         def run(*tensors):
-            with self._stepping(starting, lambda layer, states: None):
-                return self.function(tensors)
+            step = self._stepping(starting, lambda layer, states: None)
+            return step(tensors)
 
         try:
             tf.function(run, autograph=False).get_concrete_function(*self.specs)
@@ -93,9 +92,16 @@ class Stepper:
             f"{name}{suffix}_state_{_position(self.state_specs, i)}"
             for i, (name, suffix, _, _) in enumerate(self.state_specs)
         ]
+        function = self.function
+        taken = [x.name for x in function.inputs] + function.output_names
+        count = len(taken)
+        self.state_names = unique([*taken, *map(file_name, names)])[count:]
+        taken = [x.key for x in function.inputs]
+        count = len(taken)
+        keys = unique([*taken, *map(tensorflow_name, names)])[count:]
         self.state_specs = [
-            tf.TensorSpec(shape, dtype, name=_identifier(name))
-            for name, (_, _, shape, dtype) in zip(names, self.state_specs)
+            tf.TensorSpec(shape, dtype, name=key)
+            for key, (_, _, shape, dtype) in zip(keys, self.state_specs)
         ]
 
     def __call__(self, *tensors):
@@ -115,57 +121,54 @@ class Stepper:
         def ending(layer, states):
             new_states.extend(keras.tree.flatten(states))
 
-        with self._stepping(starting, ending):
-            outputs = self.function(inputs)
-        names = [spec.name for spec in self.state_specs]
-        return outputs | dict(zip(names, new_states))
+        outputs = self._stepping(starting, ending)(inputs)
+        return outputs | dict(zip(self.state_names, new_states))
 
-    @contextlib.contextmanager
     def _stepping(self, starting, ending):
-        def more(layer, inner_loop):
-            if self._more is not None:
-                return self._more(layer, inner_loop)
-            if id(layer) in self._whole:
-                return []
-            return _with_states(layer, inner_loop, starting, ending)
+        """The function of a copy of the model that runs one time step."""
 
-        with contextlib.ExitStack() as stack:
-            for layer in self.function.model._flatten_layers():
+        def change(model):
+            # A recurrent layer inside begins anew in every time step.
+            whole = {
+                id(inner)
+                for layer in model._flatten_layers()
+                if isinstance(layer, keras.layers.TimeDistributed)
+                for inner in layer.layer._flatten_layers()
+            }
+
+            def more(layer, inner_loop):
+                if self._more is not None:
+                    return self._more(layer, inner_loop)
+                if id(layer) in whole:
+                    return []
+                return _with_states(layer, inner_loop, starting, ending)
+
+            for layer in model._flatten_layers():
                 for part in (layer, getattr(layer, "_functional", None)):
                     if isinstance(part, Functional):
                         # The time axis may be fixed in it.
-                        replace(stack, part, "_manual_input_spec", None)
-            stack.enter_context(lowered(self.function.model, step_loop, more))
-            yield
+                        set_attribute(part, "_manual_input_spec", None)
+            lower(model, step_loop, more)
 
-    def check(self):
+        return self.function.of_copy(change)
+
+    def check(self, trials):
         """Raises an error if steps give another result than a sequence."""
         if self._more is not None:
             return
-        from keras_iss.export._verify import error_of, random_inputs
-
-        steps = 5
-        batch = self.specs[0].shape[0] or 2
-        length = None
-        for x, timed in zip(self.function.inputs, self.timed):
-            if timed and x.shape[1] is not None:
-                length = steps = x.shape[1]
-        inputs = random_inputs(self.function, batch, length or steps)
-        whole = self.function.fresh(inputs)
+        case = trials.short()
+        inputs, whole = case.calls[0], case.expected[0]
         one = tf.function(self, autograph=False)
-        states = [
-            tf.zeros([batch, *spec.shape[1:]], spec.dtype)
-            for spec in self.state_specs
-        ]
+        states = self.zeros(len(inputs[0]))
         results = []
-        for t in range(steps):
-            result = one(*self.step_of(inputs, t), *states)
-            states = [result[spec.name] for spec in self.state_specs]
+        for values in self.steps_of(inputs):
+            result = one(*values, *states.values())
+            states = {name: result[name] for name in states}
             results.append(result)
         for name, value in whole.items():
             parts = [np.asarray(result[name]) for result in results]
             got = joined(value.shape, parts)
-            if not error_of(got, value, False) <= 1e-3:
+            if not error_of([got], [value], False) <= 1e-3:
                 raise StreamingError(
                     f"`{self.function.model.name}` cannot stream: its output "
                     f"`{name}`, step by step, is not that of the whole "
@@ -173,12 +176,21 @@ class Stepper:
                     "once (a convolution, pooling or attention over time)."
                 )
 
-    def step_of(self, inputs, t):
-        """The inputs of time step `t`."""
-        return [
-            x[:, t : t + 1] if timed else x
-            for x, timed in zip(inputs, self.timed)
-        ]
+    def zeros(self, batch):
+        """Dict of the states of the beginning by name, as arrays."""
+        return {
+            name: np.zeros([batch, *x.shape[1:]], x.dtype.as_numpy_dtype)
+            for name, x in zip(self.state_names, self.state_specs)
+        }
+
+    def steps_of(self, inputs):
+        """The inputs of one time step after the other, as lists."""
+        steps = max(x.shape[1] for x, timed in zip(inputs, self.timed) if timed)
+        for t in range(steps):
+            yield [
+                x[:, t : t + 1] if timed else x
+                for x, timed in zip(inputs, self.timed)
+            ]
 
 
 def joined(shape, steps):
@@ -259,7 +271,3 @@ def _with_states(layer, inner_loop, starting, ending):
 
 def _position(specs, i):
     return sum(spec[:2] == specs[i][:2] for spec in specs[:i])
-
-
-def _identifier(name):
-    return "".join(c if c.isalnum() or c in "_." else "_" for c in name)
