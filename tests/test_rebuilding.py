@@ -633,7 +633,37 @@ def built(cls):
     return model
 
 
+class WeightsOfTheLength(Own):
+    """A dense layer reads as many numbers as there are time steps."""
+
+    def call(self, x):
+        h = self.lstm(x)
+        return self.dense(ops.einsum("btu,bsu->bts", h, h))
+
+
+class ProductsOverTime(Own):
+    def __init__(self):
+        super().__init__()
+        self.dot = layers.Dot(axes=(1, 1))
+
+    def call(self, x):
+        h = self.lstm(x)
+        return self.dense(self.dot([x, ops.transpose(h, (0, 1, 2))]))
+
+
+class Flattens(Own):
+    def __init__(self):
+        super().__init__()
+        self.flatten = layers.Flatten()
+
+    def call(self, x):
+        return self.dense(self.flatten(self.lstm(x)))
+
+
 EXACT = [
+    WeightsOfTheLength,
+    ProductsOverTime,
+    Flattens,
     DropsOutInTraining,
     HandsTrainingOn,
     LeavesTrainingToKeras,
@@ -663,7 +693,9 @@ def test_a_call_in_python_comes_back_exact(cls):
 
 @pytest.mark.filterwarnings("ignore:.*Functional one")
 @pytest.mark.filterwarnings("ignore:The variables")
-@pytest.mark.parametrize("cls", [LooksAtTheLength, LoopsOverTime])
+@pytest.mark.parametrize(
+    "cls", [LooksAtTheLength, LoopsOverTime, WeightsOfTheLength, Flattens]
+)
 def test_a_call_that_looks_at_the_length_takes_that_length_alone(cls):
     model = built(cls)
     with pytest.warns(UserWarning, match="`own` .* takes inputs of the shapes"):

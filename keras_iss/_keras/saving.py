@@ -1,15 +1,14 @@
 """Whether Keras can load what it would save of a model."""
 
-import contextlib
 import json
 
-import keras
-from keras.src.backend.common import global_state
 from keras.src.saving.serialization_lib import (
     ObjectSharingScope,
     deserialize_keras_object,
     serialize_keras_object,
 )
+
+from keras_iss._keras.variables import without_values
 
 
 def loaded_from_its_config(model):
@@ -21,7 +20,7 @@ def loaded_from_its_config(model):
         config = json.loads(json.dumps(serialize_keras_object(model)))
     config.pop("compile_config", None)
     try:
-        with _no_values():
+        with without_values():
             return _read(config)
     except Exception:
         # A constructor that makes variables of values it has.
@@ -31,15 +30,3 @@ def loaded_from_its_config(model):
 def _read(config):
     with ObjectSharingScope():
         return deserialize_keras_object(config, safe_mode=False)
-
-
-@contextlib.contextmanager
-def _no_values():
-    """Variables that are made inside get no values, then or later."""
-    key = "uninitialized_variables"
-    before = list(global_state.get_global_attribute(key) or [])
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            yield
-    finally:
-        global_state.set_global_attribute(key, before)

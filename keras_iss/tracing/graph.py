@@ -15,6 +15,8 @@ from keras_iss._keras.graphs import (
     training_phase,
 )
 from keras_iss._keras.masks import attached_mask
+from keras_iss._keras.variables import without_values
+from keras_iss._objects import remade
 from keras_iss.tracing.fingerprint import Fingerprint, knows_phases
 
 
@@ -196,10 +198,48 @@ def _symbolic_graph(model):
             longer = _called(model, inputs)
         except UntraceableError:
             continue
-        if longer.fingerprint == exact.fingerprint:
+        if longer.fingerprint == exact.fingerprint and _can_be_built(
+            model, longer.graph
+        ):
             return longer.graph
     # It looks at the length, so that this one is its length.
     return dataclasses.replace(exact.graph, fixed_length=True)
+
+
+def _can_be_built(model, graph):
+    """Whether new layers can be called as those of a graph are.
+
+    A layer may have weights of the size of a length that is open there.
+    """
+    made = {}
+
+    def call(node, args, kwargs):
+        operation = node.operation
+        if id(operation) not in made:
+            made[id(operation)] = _made_anew(operation)
+        return made[id(operation)](*args, **kwargs)
+
+    inputs = [
+        keras.Input(batch_shape=x.shape, dtype=x.dtype)
+        for x in keras.tree.flatten(graph.inputs)
+    ]
+    try:
+        with forgotten_calls(model), without_values():
+            graph.run(inputs, call)
+    except Exception:
+        return False
+    return True
+
+
+def _made_anew(operation):
+    """A new layer, not built; what is no layer, or cannot be, as it is."""
+    is_model = isinstance(operation, (keras.Model, keras.Function))
+    if is_model or not isinstance(operation, keras.layers.Layer):
+        return operation
+    try:
+        return remade(operation)
+    except Exception:
+        return operation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
