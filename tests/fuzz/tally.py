@@ -1,0 +1,104 @@
+"""Counts of what came of many graphs, and the file that they go into."""
+
+import collections
+import json
+import pathlib
+
+from tests.fuzz.outcome import FAILED, NOT_RUN, REFUSED
+
+RESULTS = pathlib.Path("benchmarks/results/fuzz.json")
+_NAMED = 20
+
+
+class Tally:
+    """What came of the graphs of a run.
+
+    Attributes:
+        status: `collections.Counter` of what came of them.
+        failures, refusals: Dicts from a kind to the numbers of the graphs.
+        connections: `collections.Counter` of kinds of connection.
+        structures: `collections.Counter` of why structures are pinned, or
+            `"free"`.
+        removed: Integer, graphs that something was removed from.
+    """
+
+    def __init__(self):
+        self.status = collections.Counter()
+        self.failures = collections.defaultdict(list)
+        self.refusals = collections.defaultdict(list)
+        self.connections = collections.Counter()
+        self.structures = collections.Counter()
+        self.removed = 0
+
+    def add(self, number, outcome):
+        """Counts one more graph."""
+        self.status[outcome.status] += 1
+        if outcome.status == FAILED:
+            self.failures[outcome.kind].append(number)
+        if outcome.status == REFUSED:
+            self.refusals[outcome.kind].append(number)
+        if outcome.status != NOT_RUN:
+            self.connections.update(outcome.tags)
+        self.structures.update(outcome.reasons)
+        self.removed += outcome.removed
+
+    def as_dict(self):
+        """The counts, for a file: the largest first."""
+        return {
+            "graphs": sum(self.status.values()),
+            **{name: self.status[name] for name in sorted(self.status)},
+            "removed_from": self.removed,
+            "failures": _numbered(self.failures),
+            "refusals": _numbered(self.refusals),
+            "structures": dict(self.structures.most_common()),
+            "connections": dict(self.connections.most_common()),
+        }
+
+
+def _numbered(kinds):
+    return {
+        kind: {"count": len(numbers), "numbers": sorted(numbers)[:_NAMED]}
+        for kind, numbers in sorted(kinds.items())
+    }
+
+
+def record(key, run, path=RESULTS):
+    """Writes a run into the file of results, in the place of the last one.
+
+    A run that goes on where the last one ended, with the same seed, is added
+    to it.
+
+    Args:
+        key: String, of what: the backend, or `"exports"`.
+        run: Dict with `seed`, `start`, `seconds`, `versions`, `command` and
+            the counts.
+        path: Where the file is.
+    """
+    path = pathlib.Path(path)
+    results = json.loads(path.read_text()) if path.exists() else {}
+    last = results.get(key)
+    if (
+        last is not None
+        and last["seed"] == run["seed"]
+        and last["versions"] == run["versions"]
+        and last["start"] + last["graphs"] == run["start"]
+    ):
+        run = {**_sum(last, run), "start": last["start"]}
+        run["seed"] = last["seed"]
+    results[key] = run
+    path.write_text(json.dumps(results, indent=1, sort_keys=False) + "\n")
+
+
+def _sum(one, other):
+    """Two dicts of numbers, lists and dicts, added up."""
+    total = dict(one)
+    for key, value in other.items():
+        if key not in total:
+            total[key] = value
+        elif isinstance(value, dict):
+            total[key] = _sum(total[key], value)
+        elif isinstance(value, list):
+            total[key] = (total[key] + value)[:_NAMED]
+        elif isinstance(value, (int, float)):
+            total[key] += value
+    return total
