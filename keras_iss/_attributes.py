@@ -37,6 +37,22 @@ def carry_attributes(old, new, resized, fresh, built=True):
     _Carrier(resized, fresh, built).carry(old, new)
 
 
+def differing_attributes(old, new):
+    """What a layer holds that one like it was not given.
+
+    Args:
+        old: The layer.
+        new: One like it, made from its config, or from that of a model.
+
+    Returns:
+        List of pairs of an inner layer of `old`, itself included, and the
+        name of an attribute.
+    """
+    carrier = _Comparer()
+    carrier.carry(old, new)
+    return carrier.found
+
+
 class _Carrier:
     def __init__(self, resized, fresh, built):
         self._resized = resized
@@ -63,7 +79,15 @@ class _Carrier:
             if not missing and self._same(value, other):
                 continue
             if self._may_go_over(old, name, value, missing):
-                _put(new, name, value)
+                self._put(old, new, name, value)
+
+    def _put(self, old, new, name, value):
+        value = copied_containers(value)
+        try:
+            setattr(new, name, value)
+        except (AttributeError, ValueError):
+            # A property without a setter, or a layer that is built.
+            vars(new)[name] = value
 
     def _may_go_over(self, old, name, value, missing):
         """Whether a value that differs was set, and is not of a size."""
@@ -142,6 +166,17 @@ class _Carrier:
                 (one.__kwdefaults__, other.__kwdefaults__),
             )
         )
+
+
+class _Comparer(_Carrier):
+    """Changes nothing, and lists what would go over."""
+
+    def __init__(self):
+        super().__init__(lambda layer: False, lambda layer: None, True)
+        self.found = []
+
+    def _put(self, old, new, name, value):
+        self.found.append((old, name))
 
 
 def _names(layer):
@@ -295,12 +330,3 @@ def copied_containers(value):
         kind = list if isinstance(value, list) else type(value)
         return kind(map(copied_containers, value))
     return value
-
-
-def _put(layer, name, value):
-    value = copied_containers(value)
-    try:
-        setattr(layer, name, value)
-    except (AttributeError, ValueError):
-        # A property without a setter, or a layer that is built.
-        vars(layer)[name] = value

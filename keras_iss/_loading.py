@@ -8,12 +8,17 @@ share its layers all the same, if its constructor makes them.
 import itertools
 
 import keras
+import numpy as np
 
+from keras_iss._attributes import differing_attributes
 from keras_iss._keras.errors import message_of
 from keras_iss._keras.layers import attributes, inner_layers, state_of
+from keras_iss._keras.running import call_without_effects
 from keras_iss._keras.saving import loaded_from_its_config
 from keras_iss._objects import remade
+from keras_iss._sampling import LENGTHS, Sampler
 from keras_iss._scopes import known_objects
+from keras_iss.tracing.graph import graph_of
 
 _MOST_TRIALS = 256
 
@@ -23,20 +28,60 @@ def loading_problem(model):
 
     Args:
         model: A built `keras.Model`, made of a graph.
+
+    Returns:
+        String, the reason and what to do, or `None`.
+    """
+    with known_objects(model):
+        try:
+            loaded = loaded_from_its_config(model)
+        except Exception as error:
+            return (
+                f"Keras cannot read its config ({message_of(error)}). Keep "
+                "its weights by `get_weights`."
+            )
+        found, there = (set(map(id, one.weights)) for one in (loaded, model))
+        if len(found) != len(there):
+            names = ", ".join(f"`{one.name}`" for one in _held_twice(model))
+            return (
+                "Keras saves the weights of what several layers hold once, "
+                f"and looks for them several times ({names}). Keep its weights "
+                "by `get_weights`, or let only one layer hold what is shared."
+            )
+        lost = differing_attributes(model, loaded)
+        if not lost or _computes_the_same(model):
+            return None
+    layer, name = lost[0]
+    return (
+        f"`{name}` of `{layer.name}` ({type(layer).__name__}) was set after "
+        "the layer was made, and is not in its config. Let its `get_config` "
+        "hold it, or set it again on the loaded model."
+    )
+
+
+def _computes_the_same(model):
+    """Whether the model comes back from its config as what it is.
+
+    `False` if that cannot be told.
     """
     try:
-        with known_objects(model):
-            loaded = loaded_from_its_config(model)
-    except Exception as error:
-        return f"Keras cannot read its config ({message_of(error)})"
-    found, there = (set(map(id, one.weights)) for one in (loaded, model))
-    if len(found) == len(there):
-        return None
-    names = ", ".join(f"`{layer.name}`" for layer in _held_twice(model))
-    return (
-        "Keras saves the weights of what several layers hold once, and looks "
-        f"for them several times ({names})"
+        loaded = loaded_from_its_config(model, with_values=True)
+        for one, other in zip(state_of(model), state_of(loaded), strict=True):
+            other.assign(one)
+        sampler = Sampler(model, graph_of(model))
+        inputs = sampler.draw(0, LENGTHS[0])
+        expected, got = (_outputs(one, inputs) for one in (model, loaded))
+    except Exception:
+        return False
+    return all(
+        one.shape == other.shape and np.allclose(one, other, equal_nan=True)
+        for one, other in zip(expected, got)
     )
+
+
+def _outputs(model, inputs):
+    outputs, _ = call_without_effects(model, model, inputs)
+    return list(map(keras.ops.convert_to_numpy, outputs))
 
 
 def shares_layers(model):

@@ -4,6 +4,7 @@ import warnings
 
 import keras
 
+from keras_iss._keras.graphs import graph_behind
 from keras_iss._keras.models import (
     config_without_graph,
     has_functional_constructor,
@@ -14,6 +15,8 @@ from keras_iss._objects import StandIns
 
 def keeps_class(model):
     """Whether a smaller model is of the same class, with its methods."""
+    if graph_behind(model) is None:
+        return False
     if isinstance(model, keras.Sequential):
         return type(model).__init__ is keras.Sequential.__init__
     return isinstance(model, keras.Function) and has_functional_constructor(

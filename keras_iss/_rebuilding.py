@@ -41,6 +41,7 @@ from keras_iss._scopes import distribution_scope, known_objects
 from keras_iss.regularizers import STRENGTH
 from keras_iss.structures import quoted
 from keras_iss.tracing.graph import UntraceableError
+from keras_iss.tracing.rules.recurrent import is_uneven
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,6 +97,7 @@ class _Builder:
     """Makes a new object for every operation of a model, once.
 
     Attributes:
+        classes_changed: Boolean, whether a model is of another class now.
         variables: Dict from the `id` of an old variable to the new one.
         tensors: Dict from the `id` of an old symbolic tensor to the new one.
     """
@@ -108,6 +110,7 @@ class _Builder:
         self._made = {}
         self._pairs = []
         self._replays = []
+        self.classes_changed = False
         self.variables = {}
         self.tensors = {}
         self._settings = collections.defaultdict(list)
@@ -300,16 +303,19 @@ class _Builder:
             self._is_expanded(layer) for layer in old.layers
         ):
             return self._sequential(old, graph)
-        inputs = keras.tree.map_structure(
-            lambda x: self._input(producer(x)), graph.inputs
-        )
+        inputs = self._inputs(old, graph)
         flat = keras.tree.flatten(inputs)
         self._remember(keras.tree.flatten(graph.inputs), flat)
         outputs = graph.run(flat, self._call)
+        if self._trace.call_shapes[id(old)]:
+            outputs = _apart(outputs, flat)
         self._replays.append(graph)
         if not isinstance(old, keras.Model):
             return keras.Function(inputs, outputs, name=old.name)
         new = model_like(old, inputs, outputs)
+        if type(new) is not type(old):
+            self.classes_changed = True
+            self._check_shapes_hold(old)
         if graph.fixed_length:
             shapes = [x.shape for x in flat]
             warnings.warn(
@@ -320,6 +326,38 @@ class _Builder:
             )
         self._carry_own(old, new)
         return new
+
+    def _check_shapes_hold(self, old):
+        """Raises if a model that checks shapes would be given wrong ones."""
+        if old is self._trace.root:
+            return
+        for layer in inner_layers(self._trace.root):
+            if type(layer) is keras.layers.Bidirectional and is_uneven(layer):
+                raise ValueError(
+                    f"`{old.name}` ({type(old).__name__}) would become a "
+                    "Functional model, which checks the shapes of what it is "
+                    f"called on, and `{layer.name}` (Bidirectional) has "
+                    "directions of different sizes, for which Keras declares "
+                    "a wrong shape. Give both directions one size, or call "
+                    f"the layers of `{old.name}` directly."
+                )
+
+    def _inputs(self, old, graph):
+        """New symbolic inputs, nested as the model takes them."""
+        inputs = keras.tree.map_structure(
+            lambda x: self._input(producer(x)), graph.inputs
+        )
+        if type(old).call is not keras.Sequential.call:
+            return inputs
+        # It takes any length that its layers take, which a graph does not.
+        (x,), (new,) = map(keras.tree.flatten, (graph.inputs, inputs))
+        shapes = [one for (one,) in self._trace.call_shapes[id(old)]]
+        shape = [
+            size if all(one[i] == x.shape[i] for one in shapes) else None
+            for i, size in enumerate(new.shape)
+        ]
+        opened = keras.Input(batch_shape=shape, dtype=x.dtype, name=x.name)
+        return keras.tree.pack_sequence_as(inputs, [opened])
 
     def of_the_same_class(self, old):
         """A smaller model made by the constructor of the user's own class.
@@ -446,8 +484,10 @@ class _Builder:
 
         Keras takes its directions to be of one size.
         """
-        return type(old) is keras.layers.Bidirectional and (
-            old.merge_mode in (None, "concat")
+        return (
+            type(old) is keras.layers.Bidirectional
+            and old.merge_mode in (None, "concat")
+            and not is_uneven(old)
             and self._units(old.forward_layer)
             != self._units(old.backward_layer)
         )
@@ -700,6 +740,21 @@ def _no_mask(inputs, previous_mask=None):
     return None
 
 
+def _apart(outputs, inputs):
+    """The outputs of a model, none of them the tensor that an input is.
+
+    Keras takes a call of a model that gives back what it got for a cycle.
+    """
+    given = set(map(id, inputs))
+
+    def apart(x):
+        if id(x) not in given:
+            return x
+        return keras.layers.Identity(dtype=x.dtype)(x)
+
+    return keras.tree.map_structure(apart, outputs)
+
+
 def _with_mask(x, mask, name):
     """The same tensor, with a mask.
 
@@ -718,7 +773,7 @@ def _one_that_loads(old, new, builder):
     Warns if neither can be loaded.
     """
     another_class = type(new) is not type(old)
-    if not another_class and not shares_layers(new):
+    if not builder.classes_changed and not shares_layers(new):
         return new
     problem = loading_problem(new)
     if problem is None:
@@ -729,8 +784,7 @@ def _one_that_loads(old, new, builder):
             return of_the_class
     warnings.warn(
         f"The smaller model of `{old.name}` computes what it should, but a "
-        f"file that it is saved to cannot be loaded: {problem}. Keep its "
-        "weights by `get_weights`, or let only one layer hold what is shared.",
+        f"file that it is saved to cannot be loaded as that: {problem}",
         stacklevel=4,
     )
     return new

@@ -11,14 +11,19 @@ from keras.src.saving.serialization_lib import (
 from keras_iss._keras.variables import without_values
 
 
-def loaded_from_its_config(model):
+def loaded_from_its_config(model, with_values=False):
     """The model that loading a saved file would make, without its weights.
 
-    Its variables have shapes and no values: they are for counting only.
+    Args:
+        model: A built `keras.Model`.
+        with_values: Boolean, whether its variables hold values. By default
+            they have shapes only, for counting, where that can be.
     """
     with ObjectSharingScope():
         config = json.loads(json.dumps(serialize_keras_object(model)))
     config.pop("compile_config", None)
+    if with_values:
+        return _read(config)
     try:
         with without_values():
             return _read(config)

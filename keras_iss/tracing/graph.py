@@ -19,6 +19,9 @@ from keras_iss._keras.variables import without_values
 from keras_iss._objects import remade
 from keras_iss.tracing.fingerprint import Fingerprint, knows_phases
 
+# Of dimensions that are open, where it may matter.
+_TRIED_LENGTHS = (6, 17)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Node:
@@ -78,6 +81,17 @@ class Graph:
     outputs: object
     nodes: tuple
     fixed_length: bool = False
+
+    def takes(self, tensors):
+        """Whether it holds for tensors of these shapes.
+
+        Args:
+            tensors: Flat list of what has a `shape`.
+        """
+        return not self.fixed_length or all(
+            tuple(one.shape[1:]) == tuple(x.shape[1:])
+            for one, x in zip(tensors, keras.tree.flatten(self.inputs))
+        )
 
     def run(self, inputs, call):
         """Follows the graph.
@@ -191,19 +205,61 @@ def _symbolic_graph(model):
         UntraceableError: if it does different things in training and in
             inference that one graph cannot show.
     """
-    shapes = _built_shapes(model)
-    exact = _called(model, _exact_inputs(model, shapes))
+    exact = _called(model, _exact_inputs(model))
+    _check_open_lengths(model, exact)
     for inputs in _inputs_of_any_length(model, exact):
         try:
             longer = _called(model, inputs)
         except UntraceableError:
             continue
-        if longer.fingerprint == exact.fingerprint and _can_be_built(
-            model, longer.graph
+        if (
+            longer.fingerprint == exact.fingerprint
+            and _calls_models_as_they_are(longer.graph)
+            and _can_be_built(model, longer.graph)
         ):
             return longer.graph
     # It looks at the length, so that this one is its length.
     return dataclasses.replace(exact.graph, fixed_length=True)
+
+
+def _check_open_lengths(model, exact):
+    """Raises if a `call` decides in Python by a length that is open."""
+    inputs = exact.graph.inputs
+    if all(None not in x.shape[1:] for x in keras.tree.flatten(inputs)):
+        return
+    for length in _TRIED_LENGTHS:
+
+        def closed(x, length=length):
+            shape = [length if n is None else n for n in x.shape[1:]]
+            return keras.Input(
+                batch_shape=(x.shape[0], *shape), dtype=x.dtype, name=x.name
+            )
+
+        try:
+            closer = _called(model, keras.tree.map_structure(closed, inputs))
+        except UntraceableError:
+            # It may be too short, or fit no other length.
+            continue
+        if closer.fingerprint != exact.fingerprint:
+            raise UntraceableError(
+                "looks at the lengths of its inputs in Python, and is called "
+                "on inputs whose lengths are open: give the inputs of the "
+                "whole model fixed lengths"
+            )
+
+
+def _calls_models_as_they_are(graph):
+    """Whether models in a graph that hold for one length only get that."""
+    for node in graph.nodes:
+        if isinstance(node.operation, keras.Model):
+            try:
+                inside = graph_of(node.operation)
+            except UntraceableError:
+                # It stays a layer, and takes what it takes.
+                continue
+            if not inside.takes(node.inputs):
+                return False
+    return True
 
 
 def _can_be_built(model, graph):
@@ -260,7 +316,10 @@ def _built_shapes(model):
     return shapes
 
 
-def _exact_inputs(model, shapes):
+def _exact_inputs(model):
+    if isinstance(model, keras.Function):
+        return keras.tree.map_structure(_input_like, inputs_as_given(model))
+    shapes = _built_shapes(model)
     stateful = any(
         getattr(layer, "stateful", False) for layer in model._flatten_layers()
     )
@@ -289,6 +348,12 @@ def _exact_inputs(model, shapes):
         return keras.Input(batch_shape=x.shape, dtype="int32", name=x.name)
 
     return keras.tree.map_structure(typed, inputs) if tokens else inputs
+
+
+def _input_like(x):
+    return keras.Input(
+        batch_shape=x.shape, dtype=x.dtype, sparse=x.sparse, name=x.name
+    )
 
 
 def _is_shape(value):

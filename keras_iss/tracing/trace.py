@@ -138,9 +138,11 @@ class Trace:
         self._staying = {} if before is None else before.staying_units()
         self._maker_names = Names()
         self._warned = set() if before is None else before._warned
+        self._whole = set()
         self._graphs = {} if before is None else before._graphs
         self._called = set()
         self._entered = {}
+        self.call_shapes = collections.defaultdict(list)
         self._raised_by_own_rule = None
         self._remade = {} if before is None else before._remade
         self.traced = {}
@@ -190,7 +192,7 @@ class Trace:
 
     def has_graph(self, model):
         """Whether a model was walked."""
-        return id(model) in self._graphs
+        return id(model) in self._graphs and id(model) not in self._whole
 
     def follow(self, model, inputs, prefix=""):
         """Walks the graph of a model.
@@ -340,6 +342,8 @@ class Trace:
             graph = self.graph(call.operation)
         except UntraceableError as error:
             return self._opaque(call, args, kwargs, str(error))
+        if not graph.takes(keras.tree.flatten(args)):
+            return self._of_another_length(call, args, kwargs)
         given, expected = args[:1], (graph.inputs,)
         if len(keras.tree.flatten(graph.inputs)) == 1:
             expected = (keras.tree.flatten(graph.inputs)[0],)
@@ -351,8 +355,22 @@ class Trace:
         ):
             why = "is called in another way than it was built"
             return self._opaque(call, args, kwargs, why)
-        given = self._enter(call, keras.tree.flatten(given))
+        given = keras.tree.flatten(given)
+        self.call_shapes[id(call.operation)].append([x.shape for x in given])
+        given = self._enter(call, given)
         return self.follow(call.operation, given, f"{call.name}/")
+
+    def _of_another_length(self, call, args, kwargs):
+        """A model whose graph holds for another length stays a layer."""
+        why = "looks at the lengths of its inputs in Python"
+        if id(call.operation) in self._entered:
+            raise UntraceableError(
+                f"calls `{call.name}`, which {why}, on several lengths"
+            )
+        self._whole.add(id(call.operation))
+        return self._opaque(
+            call, args, kwargs, f"{why}, and is called on another one"
+        )
 
     def _enter(self, call, given):
         """Ties what a nested model is called on, all calls being of one size.

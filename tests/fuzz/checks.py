@@ -93,29 +93,25 @@ def computed(model, x, training=False):
         two lists of arrays.
     """
 
-    def compute(trainable, others, x):
-        outputs, _ = model.stateless_call(
-            trainable, others, x, training=training
-        )
-        outputs = keras.tree.flatten(outputs)
+    # Not `stateless_call`, which forgets to tell inner layers of the phase.
+    def compute(values, x):
+        with keras.StatelessScope(zip(model.variables, values)):
+            outputs = keras.tree.flatten(model(x, training=training))
         masks = [getattr(y, "_keras_mask", None) for y in outputs]
         return outputs, masks
 
-    values = (
-        [v.value for v in model.trainable_variables],
-        [v.value for v in model.non_trainable_variables],
-    )
+    values = [v.value for v in model.variables]
     if keras.backend.backend() == "jax":
         import jax
 
         try:
             options = {"xla_backend_optimization_level": 0}
-            lowered = jax.jit(compute).lower(*values, x)
+            lowered = jax.jit(compute).lower(values, x)
             compute = lowered.compile(compiler_options=options)
         except Exception:
             # What runs as it stands only; or it fails again.
             pass
-    outputs, masks = compute(*values, x)
+    outputs, masks = compute(values, x)
     arrays = [
         [None if y is None else keras.ops.convert_to_numpy(y) for y in some]
         for some in (outputs, masks)

@@ -208,7 +208,24 @@ def bidirectional(
     if first is None or second is None:
         call.pin([first, second], "wraps a layer without a rule")
         return call.outputs()
+    if is_uneven(layer):
+        call.pin(
+            [first, second],
+            "has directions of different sizes, and Keras takes them to be of "
+            "one",
+        )
+        return call.outputs()
     return [*_merged(call, first[0], second[0]), *first[1:], *second[1:]]
+
+
+def is_uneven(layer):
+    """Whether the directions of a `Bidirectional` are joined and differ."""
+    forward, backward = (
+        getattr(one.cell, "output_size", None)
+        or keras.tree.flatten(one.state_size)[0]
+        for one in (layer.forward_layer, layer.backward_layer)
+    )
+    return layer.merge_mode in (None, "concat") and forward != backward
 
 
 def _merged(call, forward, backward):
