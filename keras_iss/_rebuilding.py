@@ -28,7 +28,12 @@ from keras_iss._keras.layers import (
     replace_layer,
     state_of,
 )
-from keras_iss._keras.masks import attach_mask, attached_mask, detach_masks
+from keras_iss._keras.masks import (
+    attach_mask,
+    attached_mask,
+    detach_masks,
+    masks_of_outputs,
+)
 from keras_iss._loading import (
     loading_problem,
     shares_layers,
@@ -110,6 +115,7 @@ class _Builder:
         self._made = {}
         self._pairs = []
         self._replays = []
+        self._bare = {}
         self.classes_changed = False
         self.variables = {}
         self.tensors = {}
@@ -309,10 +315,15 @@ class _Builder:
         outputs = graph.run(flat, self._call)
         if self._trace.call_shapes[id(old)]:
             outputs = _apart(outputs, flat)
+        elif old is self._trace.root and self._trace.mask_sources[1]:
+            outputs = _without_new_masks(old, graph, inputs, outputs)
         self._replays.append(graph)
         if not isinstance(old, keras.Model):
             return keras.Function(inputs, outputs, name=old.name)
         new = model_like(old, inputs, outputs)
+        if isinstance(old, keras.Function):
+            # Losses may be given by these names.
+            new.output_names = list(old.output_names)
         if type(new) is not type(old):
             self.classes_changed = True
             self._check_shapes_hold(old)
@@ -438,10 +449,23 @@ class _Builder:
         args, kwargs = keras.tree.map_structure(
             self._new_variable, (args, kwargs)
         )
+        if node.unmasked:
+            bare = {id(self.tensors[id(x)]) for x in node.unmasked}
+            args, kwargs = keras.tree.map_structure(
+                lambda x: self._without_mask(x) if id(x) in bare else x,
+                (args, kwargs),
+            )
         outputs = self.new_call(node, args, kwargs)
         detach_masks(outputs)
         self._remember(node.outputs, keras.tree.flatten(outputs))
         return outputs
+
+    def _without_mask(self, tensor):
+        """The same numbers, without the mask that they carry at run time."""
+        if id(tensor) not in self._bare:
+            # The tensor is kept, so that its id stays its own.
+            self._bare[id(tensor)] = (keras.ops.copy(tensor), tensor)
+        return self._bare[id(tensor)][0]
 
     def new_call(self, node, args, kwargs):
         """Calls what has taken the place of an operation."""
@@ -753,6 +777,20 @@ def _apart(outputs, inputs):
         return keras.layers.Identity(dtype=x.dtype)(x)
 
     return keras.tree.map_structure(apart, outputs)
+
+
+def _without_new_masks(old, graph, inputs, outputs):
+    """Outputs that carry a mask only where those of the old model do."""
+    if graph_behind(old) is None:
+        before = map(attached_mask, keras.tree.flatten(graph.outputs))
+    else:
+        before = masks_of_outputs(old)
+    after = masks_of_outputs(keras.Model(inputs, outputs))
+    flat = [
+        keras.ops.copy(x) if one is None and other is not None else x
+        for x, one, other in zip(keras.tree.flatten(outputs), before, after)
+    ]
+    return keras.tree.pack_sequence_as(outputs, flat)
 
 
 def _with_mask(x, mask, name):

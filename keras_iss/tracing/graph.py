@@ -14,7 +14,7 @@ from keras_iss._keras.graphs import (
     outputs_as_given,
     training_phase,
 )
-from keras_iss._keras.masks import attached_mask
+from keras_iss._keras.masks import attached_mask, masks_taken_off
 from keras_iss._keras.variables import without_values
 from keras_iss._objects import remade
 from keras_iss.tracing.fingerprint import Fingerprint, knows_phases
@@ -36,6 +36,8 @@ class Node:
         found_masks: Tuple of the keyword arguments that are such masks.
         only_for_masks: Boolean, whether nothing but such masks is computed
             from the outputs.
+        unmasked: Tuple of the `keras.KerasTensor`s it reads whose masks an
+            earlier call had taken off.
     """
 
     operation: keras.Operation
@@ -44,6 +46,7 @@ class Node:
     outputs: list
     found_masks: tuple = ()
     only_for_masks: bool = False
+    unmasked: tuple = ()
 
     @property
     def inputs(self):
@@ -140,7 +143,7 @@ def graph_of(model):
     return _symbolic_graph(model)
 
 
-def _graph(function):
+def _graph(function, taken_masks=()):
     nodes = [
         Node(operation, args, kwargs, outputs, _found_masks(call))
         for call in nodes_in_order(function)
@@ -153,7 +156,44 @@ def _graph(function):
             needed.update(map(id, node.data))
         else:
             nodes[i] = dataclasses.replace(node, only_for_masks=True)
+    if taken_masks:
+        nodes = [_with_unmasked(node, taken_masks) for node in nodes]
     return Graph(inputs_as_given(function), outputs, tuple(nodes))
+
+
+def _with_unmasked(node, taken_masks):
+    if not isinstance(node.operation, keras.layers.Layer):
+        return node
+    read = set(map(id, node.data))
+    made = set(map(id, node.outputs))
+    unmasked = tuple(
+        one.tensor
+        for one in taken_masks
+        if id(one.tensor) in read and not made & one.before
+    )
+    return dataclasses.replace(node, unmasked=unmasked)
+
+
+def _takes_masks_off(layer, tensors):
+    """Which of the tensors a layer is called on lose their masks by it."""
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        return tensors
+    if not isinstance(layer, keras.Model):
+        return ()
+    try:
+        graph = graph_of(layer)
+    except UntraceableError:
+        return ()
+    inputs = keras.tree.flatten(graph.inputs)
+    if len(inputs) != len(tensors):
+        return ()
+    lost = {
+        id(x)
+        for node in graph.nodes
+        if isinstance(node.operation, keras.layers.Layer)
+        for x in _takes_masks_off(node.operation, node.inputs)
+    }
+    return [x for x, inside in zip(tensors, inputs) if id(inside) in lost]
 
 
 def _tensors(nested):
@@ -422,8 +462,9 @@ def _called_in(model, inputs, training):
     given = {"training": training} if takes else {}
     with forgotten_calls(model), training_phase(model, training):
         try:
-            outputs = model.call(inputs, **given)
-            graph = _graph(keras.Function(inputs, outputs))
+            with masks_taken_off(model, _takes_masks_off) as taken:
+                outputs = model.call(inputs, **given)
+            graph = _graph(keras.Function(inputs, outputs), taken)
         except Exception as error:
             raise UntraceableError(
                 f"cannot be called on symbolic inputs ({message_of(error)})"
