@@ -22,6 +22,12 @@ from keras_iss.tracing.fingerprint import Fingerprint, knows_phases
 # Of dimensions that are open, where it may matter.
 _TRIED_LENGTHS = (6, 17)
 
+_LOOKUPS = (
+    keras.layers.CategoryEncoding,
+    keras.layers.Embedding,
+    keras.layers.IntegerLookup,
+)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Node:
@@ -212,7 +218,13 @@ def _found_masks(call):
     if not masks or not isinstance(operation, keras.layers.Layer):
         return ()
     signature = inspect.signature(operation.call)
-    bound = signature.bind(*args, **kwargs).arguments
+    # Keras takes `training` for layers whose `call` does not.
+    taken = {
+        key: value
+        for key, value in kwargs.items()
+        if key != "training" or key in signature.parameters
+    }
+    bound = signature.bind(*args, **taken).arguments
     tensors = {
         name: value
         for name, value in bound.items()
@@ -403,22 +415,27 @@ def _is_shape(value):
 
 
 def _token_inputs(graph):
-    """The `id`s of the inputs that embeddings look up."""
+    """The `id`s of the inputs that are numbers of entries."""
     return {
         id(x)
         for node in graph.nodes
         for x in node.inputs
-        if isinstance(node.operation, keras.layers.Embedding)
+        if isinstance(node.operation, _LOOKUPS)
     }
 
 
 def _inputs_of_any_length(model, exact):
     """Yields the same inputs with their lengths left open, widest first."""
+    read = {id(x) for node in exact.graph.nodes for x in node.inputs}
+    read.update(map(id, _tensors(exact.graph.outputs)))
 
-    def opened(last):
+    def opened(last, flat=1):
         def open_up(x):
             batch, *lengths = x.shape
-            kept = 0 if x.dtype.startswith(("int", "uint")) else 1
+            whole = x.dtype.startswith(("int", "uint"))
+            kept = 1 if len(lengths) > 1 else flat
+            # Of what is not read, nobody knows what it is.
+            kept = 0 if whole or id(x) not in read else kept
             count = max(len(lengths) - kept, 0)
             count = count if last is None else min(count, last)
             shape = (batch, *[None] * count, *lengths[count:])
@@ -428,6 +445,9 @@ def _inputs_of_any_length(model, exact):
 
     inputs = exact.graph.inputs
     ranks = [len(x.shape) for x in keras.tree.flatten(inputs)]
+    if 2 in ranks:
+        # Numbers at time steps, or features?
+        yield keras.tree.map_structure(opened(None, flat=0), inputs)
     yield keras.tree.map_structure(opened(None), inputs)
     if max(ranks, default=0) > 3:
         # Of images over time, the time alone.

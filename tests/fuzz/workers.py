@@ -13,7 +13,7 @@ from tests.fuzz.outcome import FAILED, Outcome
 
 # Backends keep something of every graph.
 GRAPHS_OF_A_PROCESS = {"tensorflow": 150, "jax": 60, "torch": 500}
-LONGEST = {"tensorflow": 300, "jax": 600, "torch": 200}
+LONGEST = {"tensorflow": 300, "jax": 600, "torch": 900}
 _BEGUN, _DONE = "begun", "done"
 
 
