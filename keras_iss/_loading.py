@@ -5,6 +5,7 @@ once, so that the file cannot be read. A model of the user's own class may
 share its layers all the same, if its constructor makes them.
 """
 
+import inspect
 import itertools
 
 import keras
@@ -17,7 +18,7 @@ from keras_iss._keras.running import call_without_effects
 from keras_iss._keras.saving import loaded_from_its_config
 from keras_iss._objects import remade
 from keras_iss._sampling import LENGTHS, Sampler
-from keras_iss._scopes import known_objects
+from keras_iss._scopes import known_objects, own_objects
 from keras_iss.tracing.graph import graph_of
 
 _MOST_TRIALS = 256
@@ -50,12 +51,31 @@ def loading_problem(model):
             )
         lost = differing_attributes(model, loaded)
         if not lost or _computes_the_same(model):
-            return None
+            return _names_that_lead_nowhere(model)
     layer, name = lost[0]
     return (
         f"`{name}` of `{layer.name}` ({type(layer).__name__}) was set after "
         "the layer was made, and is not in its config. Let its `get_config` "
         "hold it, or set it again on the loaded model."
+    )
+
+
+def _names_that_lead_nowhere(model):
+    """What to do about functions that were made by other functions."""
+    found = [
+        name
+        for name, one in own_objects(model).items()
+        if inspect.isfunction(one)
+        and "<locals>" in one.__qualname__
+        and name != "<lambda>"
+    ]
+    if not found:
+        return None
+    names = ", ".join(f"`{name}`" for name in found)
+    return (
+        f"its config has functions that other functions made ({names}), by "
+        "their names alone. Give them to `keras.models.load_model`, as "
+        "`custom_objects`."
     )
 
 

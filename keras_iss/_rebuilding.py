@@ -115,7 +115,8 @@ class _Builder:
         self._made = {}
         self._pairs = []
         self._replays = []
-        self._bare = {}
+        self._masks = {}
+        self._copies = {}
         self.classes_changed = False
         self.variables = {}
         self.tensors = {}
@@ -449,23 +450,42 @@ class _Builder:
         args, kwargs = keras.tree.map_structure(
             self._new_variable, (args, kwargs)
         )
-        if node.unmasked:
-            bare = {id(self.tensors[id(x)]) for x in node.unmasked}
+        apart = {id(self.tensors[id(x)]): None for x in node.unmasked}
+        for x in node.unmasking:
+            mask = self._mask_of(x)
+            if mask is not None:
+                apart[id(self.tensors[id(x)])] = mask
+        if apart:
             args, kwargs = keras.tree.map_structure(
-                lambda x: self._without_mask(x) if id(x) in bare else x,
+                lambda x: (
+                    self._with_mask(x, apart[id(x)]) if id(x) in apart else x
+                ),
                 (args, kwargs),
             )
         outputs = self.new_call(node, args, kwargs)
+        for x in keras.tree.flatten(outputs):
+            self._masks[id(x)] = attached_mask(x)
         detach_masks(outputs)
         self._remember(node.outputs, keras.tree.flatten(outputs))
         return outputs
 
-    def _without_mask(self, tensor):
-        """The same numbers, without the mask that they carry at run time."""
-        if id(tensor) not in self._bare:
-            # The tensor is kept, so that its id stays its own.
-            self._bare[id(tensor)] = (keras.ops.copy(tensor), tensor)
-        return self._bare[id(tensor)][0]
+    def _mask_of(self, old):
+        """The new mask of an old tensor, or `None` if it is not in sight."""
+        known = self._masks.get(id(self.tensors[id(old)]))
+        if known is None:
+            known = self.tensors.get(id(attached_mask(old)))
+        return known
+
+    def _with_mask(self, tensor, mask):
+        """The same numbers, in a tensor that carries this mask or none."""
+        key = id(tensor), id(mask)
+        if key not in self._copies:
+            made = keras.ops.copy(tensor)
+            if mask is not None:
+                made = _with_mask(made, mask, None)
+            # They are kept, so that their ids stay their own.
+            self._copies[key] = made, tensor, mask
+        return self._copies[key][0]
 
     def new_call(self, node, args, kwargs):
         """Calls what has taken the place of an operation."""

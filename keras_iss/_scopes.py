@@ -50,6 +50,11 @@ def known_objects(model):
 
     They need not be registered with Keras.
     """
+    return keras.saving.custom_object_scope(own_objects(model))
+
+
+def own_objects(model):
+    """Dict from name to class or function of one's own in a model."""
     known = {}
     for holder in _holders(model):
         for value in (holder, *vars(holder).values()):
@@ -58,7 +63,7 @@ def known_objects(model):
                 own = not named.__module__.startswith(("keras.", "builtins"))
                 if own and not _is_a_name_of_keras(named.__name__):
                     known[named.__name__] = named
-    return keras.saving.custom_object_scope(known)
+    return known
 
 
 def _is_a_name_of_keras(name):

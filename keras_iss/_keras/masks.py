@@ -50,11 +50,13 @@ class TakenMask:
         mask: The mask it had.
         before: Set of the `id`s of the outputs of the calls that read the
             tensor while it had its mask.
+        outputs: Set of the `id`s of the outputs of the call itself.
     """
 
     tensor: keras.KerasTensor
     mask: keras.KerasTensor
     before: set
+    outputs: set
 
 
 @contextlib.contextmanager
@@ -97,7 +99,7 @@ def masks_taken_off(model, takes_off):
             for x in takes_off(layer, tensors) if tensors else ():
                 if attached_mask(x) is None:
                     continue
-                one = TakenMask(x, attached_mask(x), readers_of(x))
+                one = TakenMask(x, attached_mask(x), readers_of(x), set())
                 taken.append(one)
                 made_later.append((one, layer, len(layer._inbound_nodes)))
                 attach_mask(x, None)
@@ -115,6 +117,5 @@ def masks_taken_off(model, takes_off):
         for one in taken:
             attach_mask(one.tensor, one.mask)
         for one, layer, number in made_later:
-            # Who took the mask off had it.
             for node in layer._inbound_nodes[number : number + 1]:
-                one.before.update(map(id, node.outputs))
+                one.outputs.update(map(id, node.outputs))

@@ -44,6 +44,8 @@ class Node:
             from the outputs.
         unmasked: Tuple of the `keras.KerasTensor`s it reads whose masks an
             earlier call had taken off.
+        unmasking: Tuple of those whose masks it takes off itself, while
+            others may still have to read them.
     """
 
     operation: keras.Operation
@@ -53,6 +55,7 @@ class Node:
     found_masks: tuple = ()
     only_for_masks: bool = False
     unmasked: tuple = ()
+    unmasking: tuple = ()
 
     @property
     def inputs(self):
@@ -172,12 +175,18 @@ def _with_unmasked(node, taken_masks):
         return node
     read = set(map(id, node.data))
     made = set(map(id, node.outputs))
-    unmasked = tuple(
-        one.tensor
-        for one in taken_masks
-        if id(one.tensor) in read and not made & one.before
+    known = [one for one in taken_masks if id(one.tensor) in read]
+    return dataclasses.replace(
+        node,
+        unmasked=tuple(
+            one.tensor
+            for one in known
+            if not made & one.before and not made & one.outputs
+        ),
+        unmasking=tuple(
+            one.tensor for one in known if made & one.outputs and one.before
+        ),
     )
-    return dataclasses.replace(node, unmasked=unmasked)
 
 
 def _takes_masks_off(layer, tensors):
