@@ -12,8 +12,9 @@ from keras_iss._models import keeps_class
 from keras_iss._scopes import check_scope
 from keras_iss.callbacks import RemovingCallback, StructuresCallback
 from keras_iss.optimizers import proximal_of
-from keras_iss.structures import quoted
-from keras_iss.tracing.find import check_include, find_structures
+from keras_iss.structures import is_finite, quoted
+from keras_iss.surgery import shrink
+from keras_iss.tracing.find import check_include, find_structures, is_built
 
 DEFAULT = ("recurrent",)
 
@@ -146,6 +147,30 @@ def _check_form(data, name):
         )
 
 
+def check_can_be_smaller(model, include, callbacks, data):
+    """Raises for a model that could not be made smaller after a while.
+
+    Makes a copy of a model that something is to be removed from, as it will
+    be made when something is.
+
+    Args:
+        model: The model.
+        include: Tuple of kinds of layers.
+        callbacks: List of callbacks.
+        data: Optional inputs to compare the two on.
+
+    Raises:
+        ValueError: if it cannot be rebuilt.
+        RuntimeError: if the copy computes something else.
+    """
+    if not is_built(model) or not _removed_kinds(model, callbacks):
+        return
+    if is_finite(structures := find_structures(model, include)) and (
+        structures.free
+    ):
+        shrink(model, include=include, data=data)
+
+
 def check_callbacks(callbacks):
     """Callbacks as a flat list.
 
@@ -238,7 +263,7 @@ def _removed_kinds(model, callbacks):
 
 
 def _warn_of_what_nothing_removes(include, model, removed):
-    if not all(layer.built for layer in model._flatten_layers()):
+    if not is_built(model):
         return
     reached = set()
     for _, kinds in removed:

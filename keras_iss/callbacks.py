@@ -24,7 +24,7 @@ from keras_iss._zeroing import zero_components, zero_elements
 from keras_iss.optimizers import proximal_of, warn_of_dead
 from keras_iss.structures import check_finite, is_finite
 from keras_iss.surgery import below, check_threshold
-from keras_iss.tracing.find import check_include, find_structures
+from keras_iss.tracing.find import check_include, find_structures, is_built
 
 
 class StructuresCallback(keras.callbacks.Callback):
@@ -59,10 +59,8 @@ class StructuresCallback(keras.callbacks.Callback):
 
     def _look(self):
         """Finds the structures, if the model is built."""
-        if self._structures is None:
-            layers = self.model._flatten_layers()
-            if all(layer.built for layer in layers):
-                self._find()
+        if self._structures is None and is_built(self.model):
+            self._find()
 
     def _find(self):
         if self._structures is None:
@@ -72,9 +70,8 @@ class StructuresCallback(keras.callbacks.Callback):
 
 def check_first_step(model, include, training):
     """As `check_step`, for a model whose structures are not known."""
-    if proximal_of(getattr(model, "optimizer", None)) is not None and all(
-        layer.built for layer in model._flatten_layers()
-    ):
+    proximal = proximal_of(getattr(model, "optimizer", None))
+    if proximal is not None and is_built(model):
         check_step(model, find_structures(model, include), training)
 
 

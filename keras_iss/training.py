@@ -5,14 +5,17 @@ import math
 
 import keras
 
+from keras_iss._data import is_arrays
 from keras_iss._fit_arguments import (
     check_callbacks,
+    check_can_be_smaller,
     check_counts,
     check_fit_model,
     check_training_data,
     included,
 )
 from keras_iss._keras.step_functions import StateGuard
+from keras_iss._sampling import first_samples
 from keras_iss._stream import streamed
 from keras_iss._whole_files import saved_whole
 from keras_iss.callbacks import (
@@ -22,7 +25,11 @@ from keras_iss.callbacks import (
 )
 from keras_iss.structures import is_finite
 from keras_iss.surgery import shrink
-from keras_iss.tracing.find import find_structures
+from keras_iss.tracing.find import find_structures, is_built
+from keras_iss.tracing.graph import UntraceableError, graph_of
+
+# Samples; more than a stateful model's batch are cut off.
+_COMPARED = 256
 
 
 def fit(
@@ -128,6 +135,8 @@ def fit(
     check_training_data(model, x, y, epochs - initial_epoch, kwargs)
     callbacks = check_callbacks(callbacks)
     include = included(include, model, callbacks)
+    data = _some_inputs(model, x)
+    check_can_be_smaller(model, include, callbacks, data)
     steps = _steps(x, batch_size, kwargs)
     stream = None
     if kwargs.get("steps_per_epoch"):
@@ -146,7 +155,7 @@ def fit(
     )
     epoch = initial_epoch
     try:
-        model = _smaller(model, include, relay)
+        model = _smaller(model, include, relay, data)
         while True:
             end = min((epoch // shrink_every + 1) * shrink_every, epochs)
             with _averages_put_off(model):
@@ -164,12 +173,12 @@ def fit(
                 break
             relay.remember(model, epoch)
             epoch = end
-            model = _smaller(model, include, relay)
+            model = _smaller(model, include, relay, data)
         if epochs > initial_epoch:
             model.optimizer.finalize_variable_values(model.trainable_weights)
         relay.remember(model, epoch)
         model = relay.finish(model)
-        return _smaller(model, include, relay)
+        return _smaller(model, include, relay, data)
     except BaseException as error:
         relay.put_values_back()
         error.add_note(relay.where_the_model_is())
@@ -318,18 +327,30 @@ def _averages_put_off(model):
             known.pop("finalize_variable_values", None)
 
 
-def _smaller(model, include, relay):
+def _smaller(model, include, relay, data):
     """The model without what is removed, made known to the callbacks."""
-    if not all(layer.built for layer in model._flatten_layers()):
+    if not is_built(model):
         return model
     structures = find_structures(model, include)
     alive_of(structures)
     stays = structures.staying()
     if all(some.all() for some in stays.values()) or not is_finite(structures):
         return model
-    small = shrink(model, include=include)
+    small = shrink(model, include=include, data=data)
     relay.set_model(small)
     return small
+
+
+def _some_inputs(model, x):
+    """A few samples of arrays, to compare models on, or `None`."""
+    if not is_arrays(x) or not is_built(model):
+        return None
+    try:
+        some = keras.tree.map_structure(lambda array: array[:_COMPARED], x)
+        return first_samples(graph_of(model), some)
+    except (TypeError, ValueError, UntraceableError):
+        # `fit` takes more forms than a comparison does.
+        return None
 
 
 def _steps(x, batch_size, kwargs):

@@ -167,15 +167,20 @@ def check_include(include):
     return include
 
 
+def is_built(model):
+    """Whether a model knows its variables and the shapes of its inputs."""
+    return model.built and not (
+        isinstance(model, keras.Sequential) and not model.inputs
+    )
+
+
 def _check_built(model):
     if not isinstance(model, keras.Model):
         raise TypeError(
             "keras-iss takes a `keras.Model`. Received: "
             f"{model!r} (of type {type(model).__name__})"
         )
-    if not model.built or (
-        isinstance(model, keras.Sequential) and not model.inputs
-    ):
+    if not is_built(model):
         raise ValueError(
             f"`{model.name}` has not been built: call the model on data, or "
             "give it an `Input`, before `find_structures`."

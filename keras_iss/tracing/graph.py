@@ -372,7 +372,8 @@ def _built_shapes(model):
     if shapes is None:
         raise UntraceableError(
             "does not tell the shapes of its inputs: call it on data first, "
-            "and let its `call` take them as one argument"
+            "and let its `call` take them as one argument; or, where Keras "
+            "kept no shapes of a call, name them by `build(input_shape)`"
         )
     return shapes
 
