@@ -20,18 +20,20 @@ def loaded_from_its_config(model, with_values=False):
             they have shapes only, for counting, where that can be.
     """
     with ObjectSharingScope():
-        config = json.loads(json.dumps(serialize_keras_object(model)))
-    config.pop("compile_config", None)
+        text = json.dumps(serialize_keras_object(model))
     if with_values:
-        return _read(config)
+        return _read(text)
     try:
         with without_values():
-            return _read(config)
+            return _read(text)
     except Exception:
         # A constructor that makes variables of values it has.
-        return _read(config)
+        return _read(text)
 
 
-def _read(config):
+def _read(text):
+    # Keras takes configs apart as it reads them.
+    config = json.loads(text)
+    config.pop("compile_config", None)
     with ObjectSharingScope():
         return deserialize_keras_object(config, safe_mode=False)

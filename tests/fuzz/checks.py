@@ -182,7 +182,11 @@ def assert_same_loss(model, other, x, seed):
     except Exception:
         # Keras cannot: a mask does not fit the output, for example.
         return
-    assert_equal_arrays([expected], [loss_of(other, x, y)], "loss")
+    got = loss_of(other, x, y)
+    if not made_of_graphs(model) and len(model.losses) > len(other.losses):
+        # Of a layer in a Python call whose outputs nobody reads.
+        return
+    assert_equal_arrays([expected], [got], "loss")
 
 
 def loss_of(model, x, y):
@@ -202,12 +206,19 @@ def assert_counts(structures, model, small):
     Calls in Python may leave layers out, which the smaller model is without.
     """
     expected = structures.counts(shrunk=True).weights
-    graphs = (keras.Function, keras.Sequential)
-    models = [x for x in model._flatten_layers() if isinstance(x, keras.Model)]
-    fewer = not all(isinstance(one, graphs) for one in models)
+    fewer = not made_of_graphs(model)
     count = small.count_params()
     assert count == expected or (fewer and count < expected), (
         f"{count} weights instead of {expected}"
+    )
+
+
+def made_of_graphs(model):
+    """Whether no model in it is of a class with a `call` in Python."""
+    return all(
+        isinstance(one, (keras.Function, keras.Sequential))
+        for one in model._flatten_layers()
+        if isinstance(one, keras.Model)
     )
 
 
