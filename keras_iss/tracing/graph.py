@@ -165,9 +165,62 @@ def _graph(function, taken_masks=()):
             needed.update(map(id, node.data))
         else:
             nodes[i] = dataclasses.replace(node, only_for_masks=True)
+    nodes = _after_owners(nodes)
     if taken_masks:
         nodes = [_with_unmasked(node, taken_masks) for node in nodes]
     return Graph(inputs_as_given(function), outputs, tuple(nodes))
+
+
+def _after_owners(nodes):
+    """The nodes, those that read a layer's variables after a call of it.
+
+    A layer that is made anew has its variables once it is called.
+    """
+    read = {
+        id(v): v
+        for node in nodes
+        for v in keras.tree.flatten((node.args, node.kwargs))
+        if isinstance(v, keras.Variable)
+    }
+    if not read:
+        return nodes
+    owners = {
+        id(v): id(node.operation)
+        for node in nodes
+        for v in getattr(node.operation, "variables", ())
+        if id(v) in read
+    }
+    waiting = {id(x) for node in nodes for x in node.outputs}
+    waiting.update(owners.values())
+    ordered, pending = [], list(nodes)
+
+    def is_ready(node, with_owners=True):
+        needed = {
+            owners.get(id(v), id(v)) if isinstance(v, keras.Variable) else id(v)
+            for v in keras.tree.flatten((node.args, node.kwargs))
+            if with_owners or not isinstance(v, keras.Variable)
+        }
+        return not needed & waiting
+
+    def put(node):
+        ordered.append(node)
+        waiting.difference_update(map(id, node.outputs))
+        waiting.discard(id(node.operation))
+
+    while pending:
+        later = []
+        for node in pending:
+            if is_ready(node):
+                put(node)
+            else:
+                later.append(node)
+        if len(later) == len(pending):
+            # The owner itself waits for who reads its variable.
+            first = next(x for x in later if is_ready(x, with_owners=False))
+            put(first)
+            later.remove(first)
+        pending = later
+    return ordered
 
 
 def _with_unmasked(node, taken_masks):
