@@ -176,6 +176,7 @@ def test_without_tensorboard_the_error_says_how_to_get_it(
         keras_iss.ISSLogger(log_dir=tmp_path)
 
 
+@pytest.mark.compiled
 def test_learning_ends_in_a_smaller_model_that_computes_the_same():
     """The whole story: learn, prune while learning, shrink."""
     model = language_model((12, 10))

@@ -163,6 +163,7 @@ def budget(**kwargs):
     return keras_iss.ISSBudget(units=0.5, pressure=1.0, **kwargs)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("first", ["budget", "interrupt"])
 def test_an_interrupted_fit_leaves_no_penalty_on_the_model(
@@ -280,6 +281,7 @@ class NoLoss(keras.losses.Loss):
         return 0.0 * keras.ops.sum(y_pred, axis=1)
 
 
+@pytest.mark.compiled
 @not_on_jax
 @pytest.mark.parametrize("how", ["regularizer", "proximal", "own"])
 def test_a_finished_training_leaves_the_model_as_given(how):
@@ -470,6 +472,7 @@ def test_an_interrupted_rank_leaves_the_model_as_it_was(model, where):
 # Interrupts from the keyboard, which come at any time.
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("fit", [keras.Model.fit, keras_iss.fit])
 def test_a_signal_in_the_middle_of_a_step(model, fit):
     own = Before(model)

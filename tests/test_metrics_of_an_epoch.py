@@ -93,6 +93,7 @@ def check_files(folder, history, data=(X[24:], Y[24:])):
     return counts
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize(
     "name", ["budget", "prune"] if BACKEND == "jax" else list(REMOVING)

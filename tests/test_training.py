@@ -94,6 +94,7 @@ not_on_jax = pytest.mark.skipif(
 NAMES = list(OPTIMIZERS) if BACKEND == "torch" else ["adam", "proximal"]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", NAMES)
 def test_it_equals_training_at_full_size(name):
     (full, expected, _), (small, history, remove) = both_ways(OPTIMIZERS[name])
@@ -320,6 +321,7 @@ def test_a_budget_goes_on_in_a_model_that_is_smaller_already(tmp_path):
     assert again[-1] < 0.7 * rest[-1]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "proximal", [True] if BACKEND == "jax" else [False, True]
 )

@@ -196,7 +196,9 @@ def attention_flow(h, u, of_context, of_question):
         "btd,d->btd", output_shape=(None, h.shape[-1]), name="similarity_both"
     )(h)
     both = ops.matmul(weighted, ops.transpose(u, (0, 2, 1)))
-    similarity = both + by_h + ops.transpose(by_u, (0, 2, 1))
+    # In this order: on TensorFlow, Keras takes a second summand of one column
+    # for a bias of the last axis, where both axes have one length.
+    similarity = by_h + both + ops.transpose(by_u, (0, 2, 1))
     similarity = ops.where(
         ops.expand_dims(of_question, axis=1), similarity, HIDDEN_LOGIT
     )

@@ -6,7 +6,11 @@ import dataclasses
 import keras
 from keras.src.backend import set_keras_mask
 
-from keras_iss._keras.graphs import forgotten_calls
+from keras_iss._keras.graphs import (
+    forgotten_calls,
+    graph_behind,
+    inputs_as_given,
+)
 
 
 def attached_mask(tensor):
@@ -28,7 +32,7 @@ def detach_masks(tensors):
 
 
 def masks_of_outputs(model):
-    """The masks that the outputs of a Functional model carry when it runs.
+    """The masks that the outputs of a model of a graph carry when it runs.
 
     They depend on the order in which Keras runs the layers, since attention
     takes masks off what it reads.
@@ -36,8 +40,9 @@ def masks_of_outputs(model):
     Returns:
         Flat list of symbolic masks and `None`.
     """
+    function = graph_behind(model)
     with forgotten_calls(model):
-        outputs = keras.tree.flatten(model.call(model._inputs_struct))
+        outputs = keras.tree.flatten(function.call(inputs_as_given(function)))
     return list(map(attached_mask, outputs))
 
 

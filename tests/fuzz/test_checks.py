@@ -6,7 +6,6 @@ import sys
 import warnings
 
 import keras
-import numpy as np
 import pytest
 
 import keras_iss
@@ -16,7 +15,7 @@ from tests.fuzz.reduce import reduced, without_unused
 from tests.fuzz.run import Settings, check
 
 pytestmark = pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="slow there, and the same"
+    keras.backend.backend() != "torch", reason="once is enough"
 )
 
 GRAPH = """
@@ -268,6 +267,5 @@ def test_checks_leave_no_settings_behind():
         check(FAULTY, settings())
     assert keras.config.floatx() == "float32"
     assert keras.config.dtype_policy().name == "float32"
-    assert np.dtype(keras.ops.ones(1).dtype.__str__().split(".")[-1]) == (
-        "float32"
-    )
+    dtype = keras.backend.standardize_dtype(keras.ops.ones(1).dtype)
+    assert dtype == "float32"
