@@ -877,3 +877,238 @@ def test_a_model_that_only_its_class_can_load_keeps_its_class(tmp_path):
         ops.convert_to_numpy(small(x)),
         atol=1e-6,
     )
+
+
+# What random graphs found.
+
+
+class TimesLength(keras.Model):
+    """Multiplies by the number of time steps, read in Python."""
+
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.rnn = layers.LSTM(units, return_sequences=True)
+
+    def call(self, x):
+        h = self.rnn(x)
+        return h * float(h.shape[1] or 1)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def test_an_inner_model_that_reads_an_open_length_stays_as_it_is():
+    x = keras.Input((None, 3))
+    model = keras.Model(x, head(lstm(5, name="outer")(TimesLength()(x))))
+    assert shrunk(model).get_layer("outer").units == 3
+
+
+def test_an_inner_model_that_was_built_for_a_length_is_called_on_another():
+    inner = TimesLength()
+    inner(np.zeros((1, 4, 3), "float32"))
+    x = keras.Input((None, 3))
+    model = keras.Model(x, head(lstm(5, name="outer")(inner(x))))
+    assert shrunk(model).get_layer("outer").units == 3
+
+
+def test_a_call_takes_the_one_length_that_an_inner_call_reads():
+    class Outer(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.gru = layers.GRU(5, return_sequences=True, name="gru")
+            self.inner = TimesLength()
+
+        def call(self, x):
+            return self.inner(self.gru(x))
+
+    model = Outer()
+    model(np.zeros((2, 4, 3), "float32"))
+    with pytest.warns(UserWarning, match="lengths of its inputs in Python"):
+        small = keras_iss.shrink(model, keep={"gru": 3})
+    assert small.input_shape == (None, 4, 3)
+
+
+class Tempered(keras.Model):
+    """A Functional model of one's own class, with a `call` of its own."""
+
+    def __init__(self, *args, temperature=2.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.temperature = temperature
+
+    def call(self, inputs, training=None, mask=None):
+        outputs = super().call(inputs, training=training, mask=mask)
+        return keras.tree.map_structure(lambda x: x / self.temperature, outputs)
+
+
+def tempered_at_the_top(x, y):
+    return Tempered(x, y)
+
+
+def tempered_inside(x, y):
+    return keras.Model(x, Tempered(x, y)(x))
+
+
+@pytest.mark.parametrize("build", [tempered_at_the_top, tempered_inside])
+@pytest.mark.parametrize("nested", [list, dict])
+def test_a_functional_model_with_a_call_of_its_own(build, nested):
+    a, b = keras.Input((None, 3), name="a"), keras.Input((None, 3), name="b")
+    rnn = lstm(5, return_sequences=False, name="lstm")
+    y = head(layers.Add()([rnn(a), rnn(b)]))
+    x = [a, b] if nested is list else {"a": a, "b": b}
+    assert shrunk(build(x, y)).count_params()
+
+
+def test_an_inner_model_may_give_back_what_it_got():
+    class Second(keras.Model):
+        def call(self, inputs):
+            return inputs[1]
+
+    x, y = sequence(), keras.Input((3,))
+    h = lstm(5, name="lstm")(x)
+    model = keras.Model([x, y], [head(h), Second()([h, y])])
+    shrunk(model)
+
+
+@pytest.mark.parametrize("length", [None, 4])
+def test_an_inner_sequential_model_takes_other_lengths_than_its_input(length):
+    inner = keras.Sequential(
+        [
+            keras.Input((4, 3)),
+            layers.Bidirectional(layers.GRU(4, return_sequences=True)),
+        ],
+        name="inner",
+    )
+    x = keras.Input((length, 3))
+    model = keras.Model(x, head(inner(x)))
+    randomize(model)
+    # Its directions have other sizes then, and two layers take its place.
+    name = next(iter(keras_iss.find_structures(model))).name
+    keras_iss.prune(model, keep={name: 2})
+    small = keras_iss.shrink(model, verify=False)
+    values = np.random.default_rng(0).normal(size=(2, length or 3, 3))
+    same_outputs(small, model, values.astype("float32"))
+
+
+def test_directions_of_different_sizes_stay_and_are_named():
+    x = sequence()
+    both = layers.Bidirectional(
+        layers.LSTM(4, return_sequences=True),
+        backward_layer=layers.GRU(6, return_sequences=True, go_backwards=True),
+        name="both",
+    )
+    found = keras_iss.find_structures(keras.Model(x, both(x)))
+    assert all("`both`" in one.pinned for one in found)
+    assert all("different sizes" in one.pinned for one in found)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_an_operation_reads_a_variable_whichever_way_keras_sorts(first):
+    x = sequence()
+    h = lstm(5, name="lstm")(x)
+    dense = layers.Dense(5, name="dense")
+    read = ops.matmul(h, dense.kernel) if dense.built else None
+    called = dense(h)
+    read = ops.matmul(h, dense.kernel) if read is None else read
+    order = [read, called] if first else [called, read]
+    model = keras.Model(x, head(lstm(4, name="last")(layers.Add()(order))))
+    assert shrunk(model).get_layer("last").units == 2
+
+
+# Masks that attention takes off.
+
+
+class Attentive(keras.Model):
+    """Calls other layers before and after an attention that reads the same."""
+
+    def __init__(self, after, before, inside):
+        super().__init__()
+        self.embedding = layers.Embedding(10, 4, mask_zero=True)
+        self.rnn = layers.LSTM(5, return_sequences=True, name="lstm")
+        self.attention = layers.MultiHeadAttention(2, 2)
+        self.before, self.after = before, after
+        self.join, self.last = layers.Concatenate(), layers.Dense(2)
+        if inside:
+            x = keras.Input((None, 5))
+            self.attention = keras.Model(
+                x, layers.MultiHeadAttention(2, 2)(x, x)
+            )
+        self.inside = inside
+
+    def call(self, x):
+        h = self.rnn(self.embedding(x))
+        outputs = [layer(h) for layer in self.before]
+        y = self.attention(h) if self.inside else self.attention(h, h)
+        outputs += [layer(h) for layer in self.after]
+        return [*outputs, y, self.last(self.join([h, y]))]
+
+
+READERS = {
+    "recurrent": lambda: layers.GRU(3, return_sequences=True),
+    "distributed": lambda: layers.TimeDistributed(layers.Dense(2)),
+    "dense": lambda: layers.Dense(2),
+    "bidirectional": lambda: layers.Bidirectional(layers.LSTM(2)),
+}
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+def test_what_attention_did_to_a_mask_is_as_it_was(reader, when, inside):
+    made = {"before": [], "after": [], when: [READERS[reader]()]}
+    model = Attentive(made["after"], made["before"], inside)
+    x = np.array([[1, 2, 3, 0, 0], [4, 0, 5, 6, 0]])
+    model(x)
+    randomize(model)
+    keras_iss.prune(model, keep={"lstm": 3})
+    small = keras_iss.shrink(model, verify=False)
+    assert small.get_layer("lstm").units == 3
+    same_outputs(small, model, x)
+    for one, other in zip(small(x), model(x)):
+        masks = [getattr(y, "_keras_mask", None) for y in (one, other)]
+        assert (masks[0] is None) == (masks[1] is None)
+
+
+# What a file would forget.
+
+
+class Multiplied(layers.Layer):
+    """Without a config of its own; its factor is set after it was made."""
+
+    factor = 1.0
+
+    def call(self, x):
+        return self.factor * x
+
+
+class Scaled(keras.Model):
+    """Sets something in a layer that its config does not hold."""
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(**kwargs)
+        self.rnn = layers.LSTM(5, name="lstm")
+        self.layer = layer
+
+    def call(self, x):
+        return self.layer(self.rnn(x))
+
+
+def multiplied():
+    layer = Multiplied(name="multiplied")
+    layer.factor = 0.5
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (multiplied, "`factor` of `multiplied`"),
+        (lambda: layers.Dense(2, activation=scaled_by(2.0)), "`function`"),
+    ],
+)
+def test_what_a_file_would_forget_is_said(make, message):
+    model = Scaled(make())
+    model(np.zeros((1, 4, 3), "float32"))
+    with pytest.warns(UserWarning, match=f"cannot be loaded.*{message}"):
+        keras_iss.shrink(model)

@@ -576,3 +576,48 @@ def test_the_progress_bar_knows_its_end(capsys):
     keras_iss.fit(model, x, y, batch_size=8, epochs=2, verbose=1)
     shown = capsys.readouterr().out
     assert "Epoch 2/2" in shown and "4/4" in shown
+
+
+def test_what_cannot_be_made_smaller_is_refused_before_the_training():
+    class Guarded(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.rnn = lstm(6, name="one")
+
+        def call(self, x, training=False):
+            h = self.rnn(x)
+            return h if training else 2.0 * h
+
+    model = Guarded()
+    x = np.zeros((8, 5, 3), "float32")
+    model(x)
+    model.compile("adam", "mse")
+    before = model.get_weights()
+    y = np.zeros((8, 5, 6), "float32")
+    with pytest.raises(ValueError, match="cannot be made smaller|pinned"):
+        keras_iss.fit(
+            model,
+            x,
+            y,
+            epochs=2,
+            verbose=0,
+            callbacks=[keras_iss.ISSBudget(units=0.5)],
+        )
+    for one, other in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_data_that_a_comparison_does_not_take_is_trained_on():
+    model = stacked()
+    model.compile("adam", "mse")
+    x, y = data_for(model)
+    # `fit` takes one array in a list, too.
+    small = keras_iss.fit(
+        model,
+        [x],
+        y,
+        epochs=2,
+        verbose=0,
+        callbacks=[keras_iss.ISSBudget({"one": 4, "two": 4})],
+    )
+    assert small.get_layer("one").units == 4
