@@ -1,7 +1,7 @@
 """Shared by all tests.
 
-Most tests are the same on every backend. PyTorch compiles nothing and runs
-all of them; TensorFlow and JAX run, of the cases of one test, a fixed part.
+Many tests are the same on every backend. PyTorch compiles nothing and runs
+all of them; TensorFlow and JAX run a fixed part of them, each another one.
 `--whole` runs all of them there, too.
 """
 
@@ -16,7 +16,8 @@ import pytest
 
 BACKEND = keras.backend.backend()
 
-ON_EVERY_BACKEND = {
+# Modules, and which part of the cases of a test runs there, at least two.
+NEUTRAL = {
     "test_bad_training_input",
     "test_budget",
     "test_callbacks",
@@ -32,8 +33,23 @@ ON_EVERY_BACKEND = {
     "test_verification",
     "test_whole_files",
 }
-PART = {"tensorflow": 1 / 3, "jax": 1 / 4}
-FEWEST = 3
+PARTS_OF_CASES = {"tensorflow": 1 / 4, "jax": 1 / 6}
+FEWEST = 2
+
+# Exports run on TensorFlow alone, each of some seconds.
+PART_OF_EXPORTS = 1 / 2
+
+# Of these, which part of the tests runs there.
+TRAININGS = {
+    "test_bad_training_input",
+    "test_budget",
+    "test_callbacks",
+    "test_interrupted_training",
+    "test_metrics_of_an_epoch",
+    "test_training",
+    "test_whole_files",
+}
+PARTS_OF_TRAININGS = {"tensorflow": 2 / 3, "jax": 1 / 3}
 
 # But for tests with the mark `compiled`.
 EAGER_ON_TENSORFLOW = {
@@ -57,26 +73,34 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out most cases where another backend runs all of them."""
-    part = PART.get(BACKEND)
-    if part is None or config.getoption("--whole"):
+    if BACKEND not in PARTS_OF_CASES or config.getoption("--whole"):
         return
-    cases = {}
+    cases, trainings, exports = {}, {}, {}
     for item in items:
-        if hasattr(item, "callspec") and _module(item) in ON_EVERY_BACKEND:
-            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        module, name = item.path.stem, item.nodeid.partition("[")[0]
+        if not hasattr(item, "callspec"):
+            name = None
+        if module.startswith("test_export") and name:
+            exports.setdefault(name, []).append(item)
+        elif module in NEUTRAL and name:
+            cases.setdefault(name, []).append(item)
+        elif module in TRAININGS:
+            trainings.setdefault(module, []).append(item)
     left_out = set()
-    for name, some in cases.items():
-        count = max(FEWEST, round(part * len(some)))
-        if count < len(some):
-            kept = random.Random(name).sample(some, count)
-            left_out.update(set(some) - set(kept))
+    for groups, part in (
+        (cases, PARTS_OF_CASES[BACKEND]),
+        (exports, PART_OF_EXPORTS),
+        (trainings, PARTS_OF_TRAININGS[BACKEND]),
+    ):
+        for name, some in groups.items():
+            count = max(FEWEST, round(part * len(some)))
+            if count < len(some):
+                # The same ones in every process.
+                kept = random.Random(f"{name} {BACKEND}").sample(some, count)
+                left_out.update(set(some) - set(kept))
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
-
-
-def _module(item):
-    return item.path.stem
 
 
 @pytest.fixture(autouse=True)

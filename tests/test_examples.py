@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def quickstart(tmp_path_factory):
     """What `quickstart.py --quick` printed, and its folder."""
     folder = tmp_path_factory.mktemp("quickstart")
