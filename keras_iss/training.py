@@ -76,6 +76,11 @@ def fit(
         except KeyboardInterrupt:
             model = model.history.model
 
+    Where something removes components, a copy of the model is made smaller
+    before the first epoch, and compared as by `shrink`, on the first samples of
+    `x` if they are arrays: what cannot be cut is refused before, not in the
+    middle. Each cut is compared so, too.
+
     Each size has its training step compiled anew. With `steps_per_epoch` an
     epoch goes on where the one before ended, from the start after the end.
     An optimizer whose update of a weight depends on all of its matrix, as that
@@ -112,7 +117,9 @@ def fit(
             holds no samples, or is a generator for several epochs without
             `steps_per_epoch`; for a callback that keeps weights of one size
             only: `BackupAndRestore`, or a checkpoint with
-            `save_weights_only=True`.
+            `save_weights_only=True`; or if the model cannot be rebuilt.
+        RuntimeError: if a smaller model computes something else, as in
+            `shrink`.
 
     Examples:
         >>> import keras, keras_iss, numpy as np
