@@ -535,7 +535,10 @@ class _Sizes:
                 f"{keep!r} (of type {type(keep).__name__})"
             )
         if not keep:
-            raise ValueError("The dict of sizes is empty.")
+            raise ValueError(
+                "The dict of sizes is empty. It takes the size that a "
+                'structure is to have, as in `ISSBudget({"lstm": 8})`.'
+            )
         self._keep = {}
         for key, size in keep.items():
             name = key.name if isinstance(key, Structure) else key
