@@ -21,6 +21,7 @@ NEUTRAL = {
     "test_bad_training_input",
     "test_budget",
     "test_callbacks",
+    "test_distribution",
     "test_interrupted_training",
     "test_metrics_of_an_epoch",
     "test_optimizers",
@@ -37,19 +38,10 @@ PARTS_OF_CASES = {"tensorflow": 1 / 4, "jax": 1 / 6}
 FEWEST = 2
 
 # Exports run on TensorFlow alone, each of some seconds.
-PART_OF_EXPORTS = 1 / 2
+PART_OF_EXPORTS = 1 / 3
 
-# Of these, which part of the tests runs there.
-TRAININGS = {
-    "test_bad_training_input",
-    "test_budget",
-    "test_callbacks",
-    "test_interrupted_training",
-    "test_metrics_of_an_epoch",
-    "test_training",
-    "test_whole_files",
-}
-PARTS_OF_TRAININGS = {"tensorflow": 2 / 3, "jax": 1 / 3}
+# And of the tests without cases.
+PARTS_OF_TESTS = {"tensorflow": 1 / 2, "jax": 1 / 3}
 
 # But for tests with the mark `compiled`.
 EAGER_ON_TENSORFLOW = {
@@ -75,7 +67,7 @@ def pytest_collection_modifyitems(config, items):
     """Leaves out most cases where another backend runs all of them."""
     if BACKEND not in PARTS_OF_CASES or config.getoption("--whole"):
         return
-    cases, trainings, exports = {}, {}, {}
+    cases, others, exports = {}, {}, {}
     for item in items:
         module, name = item.path.stem, item.nodeid.partition("[")[0]
         if not hasattr(item, "callspec"):
@@ -84,13 +76,13 @@ def pytest_collection_modifyitems(config, items):
             exports.setdefault(name, []).append(item)
         elif module in NEUTRAL and name:
             cases.setdefault(name, []).append(item)
-        elif module in TRAININGS:
-            trainings.setdefault(module, []).append(item)
+        elif module in NEUTRAL:
+            others.setdefault(module, []).append(item)
     left_out = set()
     for groups, part in (
         (cases, PARTS_OF_CASES[BACKEND]),
         (exports, PART_OF_EXPORTS),
-        (trainings, PARTS_OF_TRAININGS[BACKEND]),
+        (others, PARTS_OF_TESTS[BACKEND]),
     ):
         for name, some in groups.items():
             count = max(FEWEST, round(part * len(some)))
