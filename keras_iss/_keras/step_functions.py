@@ -8,6 +8,8 @@ variables, whose memory it uses, and gives the new ones: in between, the model
 itself has none.
 """
 
+import contextlib
+
 import keras
 
 from keras_iss._interrupts import interrupts_put_off
@@ -103,15 +105,23 @@ class AnnouncedStep:
             return self._take_on_jax(*arguments)
         return self._within(lambda: self._own(*arguments))
 
-    def _within(self, step):
-        """Calls a function in the scope, with `_own` made there."""
+    def _within(self, step, values=()):
+        """Calls a function in the scope, with `_own` made there.
+
+        Args:
+            step: The function.
+            values: Pairs of a variable and its value, of variables that have
+                given theirs away.
+        """
         if self._scope is None:
             self._own = self._plain
             return step()
         try:
             self._scope.enter()
             if self._beside is not self._plain:
-                self._own = self._made()
+                # With a distribution, Keras looks at where values lie.
+                with _lent(values):
+                    self._own = self._made()
                 self._beside = self._plain
             return step()
         finally:
@@ -174,7 +184,20 @@ class AnnouncedStep:
             logs, inner = self._own(inner, iter([batch]))
             return logs, self._translation.out_of(inner, state)
 
-        return self._within(step)
+        values = () if outside is None else _paired(outside, state)
+        return self._within(step, values)
+
+
+def _lent(values):
+    """Variables have these values inside, wherever their own are."""
+    if not values:
+        return contextlib.nullcontext()
+    return keras.StatelessScope(state_mapping=values)
+
+
+def _paired(variables, state):
+    """Pairs of a variable and its value, of nested lists of both."""
+    return list(zip(keras.tree.flatten(variables), keras.tree.flatten(state)))
 
 
 class StateGuard:

@@ -14,6 +14,8 @@ from tests.fuzz.outcome import FAILED, Outcome
 # Backends keep something of every graph.
 GRAPHS_OF_A_PROCESS = {"tensorflow": 150, "jax": 60, "torch": 500}
 LONGEST = {"tensorflow": 300, "jax": 600, "torch": 900}
+# Seconds that the imports of a process may take.
+BEGINNING = 60.0
 _BEGUN, _DONE = "begun", "done"
 
 
@@ -134,7 +136,7 @@ class _Worker:
                 self._text = value
         except (EOFError, ConnectionResetError):
             return self._lost("the process died")
-        allowed = longest + 2 * self.job.seconds + 60 * (self.done == 0)
+        allowed = longest + 2 * self.job.seconds + BEGINNING * (self.done == 0)
         if time.monotonic() - self._since > allowed:
             return self._lost("no end")
         return None
