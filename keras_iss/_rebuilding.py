@@ -716,7 +716,7 @@ def _held(layer):
 
 def _drop_initializers_of_one_shape(layer):
     """Puts zeros in place of initializers that only make the old shape."""
-    for one in layer._flatten_layers():
+    for one in inner_layers(layer):
         for name, value in list(vars(one).items()):
             if not name.endswith("_initializer") or value is None:
                 continue

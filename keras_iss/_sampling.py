@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_iss._keras.layers import inner_layers
-from keras_iss.tracing.graph import UntraceableError, graph_of
+from keras_iss.tracing.graph import UntraceableError, graph_of, looks_up
 
 LENGTHS = (3, 4, 5, 8, 16, 28, 32, 64, 100, 128, 200, 256)
 """Sizes that are tried for dimensions that are open, the batch excepted."""
@@ -140,19 +140,13 @@ def vocabulary(graph, tensor):
         operation = node.operation
         for name in ("input_dim", "num_classes", "num_tokens"):
             size = getattr(operation, name, None)
-            if isinstance(size, int) and _looks_up(operation):
+            if isinstance(size, int) and looks_up(operation):
                 found.append(size)
         if type(operation).__name__ in _CARRIES:
             found += [vocabulary(graph, x) for x in node.outputs]
         elif isinstance(operation, (keras.Model, keras.Function)):
             found.append(_vocabulary_inside(operation, node, tensor))
     return min((size for size in found if size is not None), default=None)
-
-
-def _looks_up(operation):
-    return isinstance(
-        operation, (keras.layers.Embedding, keras.layers.CategoryEncoding)
-    ) or type(operation).__name__ in ("OneHot", "ReversibleEmbedding")
 
 
 def _vocabulary_inside(model, node, tensor):

@@ -5,6 +5,7 @@ import inspect
 
 import keras
 
+from keras_iss._keras.layers import inner_layers
 from keras_iss._optimizer_state import with_inner
 
 
@@ -83,7 +84,7 @@ def _is_a_name_of_keras(name):
 
 def _holders(model):
     """Layers, optimizers and metrics, as far as they are seen."""
-    yield from model._flatten_layers()
+    yield from inner_layers(model)
     yield from with_inner(getattr(model, "optimizer", None))
     if getattr(model, "compiled", False):
         for value in keras.tree.flatten(model._compile_config.config):

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_iss._checks import check_count
 from keras_iss._data import as_tuple, check_data, is_arrays
+from keras_iss._keras.layers import inner_layers
 from keras_iss._lengths import Groups
 from keras_iss._rebuilding import carried_states
 from keras_iss._scopes import distribution_scope
@@ -117,7 +118,7 @@ def _taylor(model, structures, data, batches, batch_size):
 def _restorer(model):
     """A function that brings a model back to what it is now."""
     kept = [*model.variables, *model.metrics_variables]
-    for layer in model._flatten_layers():
+    for layer in inner_layers(model):
         kept += carried_states(layer)
     values = [ops.convert_to_numpy(v).copy() for v in kept]
     attributes = {

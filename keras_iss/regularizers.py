@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from keras_iss._checks import check_amount, check_model
+from keras_iss._keras.layers import inner_layers
 from keras_iss._lengths import Groups, along_axis
 from keras_iss._scopes import check_scope, distribution_scope
 from keras_iss.structures import (
@@ -437,7 +438,7 @@ def _owners(model):
     """Dict from the `id` of a variable to the layer that owns it."""
     return {
         id(variable): layer
-        for layer in model._flatten_layers()
+        for layer in inner_layers(model)
         for variable in (
             *layer._trainable_variables,
             *layer._non_trainable_variables,

@@ -69,6 +69,12 @@ def pytest_collection_modifyitems(config, items):
         return
     cases, others, exports = {}, {}, {}
     for item in items:
+        marks = {mark.name for mark in item.own_markers}
+        if "skipif" in marks or (
+            "compiled" in marks and not hasattr(item, "callspec")
+        ):
+            # It may run on no other backend, or not like this.
+            continue
         module, name = item.path.stem, item.nodeid.partition("[")[0]
         if not hasattr(item, "callspec"):
             name = None

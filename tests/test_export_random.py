@@ -14,31 +14,13 @@ if keras.backend.backend() != "tensorflow":
 pytest.importorskip("ai_edge_litert")
 
 from tests.fuzz import exports
-from tests.fuzz.outcome import FAILED
-from tests.fuzz.script import script
-from tests.fuzz.tally import Tally
+from tests.fuzz.fixed_part import run_fixed_part
 
 SIZE, CHUNKS, SEED = 4, 2, 1
 
 
-@pytest.fixture(autouse=True)
-def _whole_tracebacks():
-    """They tell in whose code an error was raised."""
-    keras.config.disable_traceback_filtering()
-    yield
-    keras.config.enable_traceback_filtering()
-
-
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_any_model_exported_in_any_way(chunk):
-    tally = Tally()
-    for number in range(chunk * SIZE, (chunk + 1) * SIZE):
-        outcome = exports.run(SEED, number)
-        tally.add(number, outcome)
-        if outcome.status == FAILED:
-            smaller = exports.reduce(SEED, number, outcome.kind, seconds=60)
-            pytest.fail(
-                f"{outcome.kind}: {outcome.message}\n"
-                + script(smaller.text, smaller.message, "tensorflow")
-            )
+    numbers = range(chunk * SIZE, (chunk + 1) * SIZE)
+    tally = run_fixed_part(exports, SEED, numbers)
     assert tally.status["passed"] >= SIZE / 2

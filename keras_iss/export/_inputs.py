@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_iss._keras.layers import inner_layers
 from keras_iss.export._data import calls_of, is_float, numpy_dtype
 from keras_iss.export._domain import vocabulary_sizes
 from keras_iss.export._model import Callable, isolated, own_message
@@ -198,7 +199,7 @@ class Trials:
         found = vocabulary_sizes(self._graph, self._function.inputs)
         known = [
             layer.input_dim
-            for layer in self._function.model._flatten_layers()
+            for layer in inner_layers(self._function.model)
             if isinstance(layer, keras.layers.Embedding)
         ]
         other = min(known, default=_SOME_INTEGERS)
@@ -216,7 +217,7 @@ class Trials:
         random = np.random.default_rng(seed)
         masks = [
             x.mask_value
-            for x in self._function.model._flatten_layers()
+            for x in inner_layers(self._function.model)
             if isinstance(x, keras.layers.Masking)
         ]
         inputs = []

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras.src.models.functional import Functional
 
 from keras_iss._keras.copies import copy_sharing_variables
+from keras_iss._keras.layers import inner_layers
 from keras_iss._keras.scopes import set_scope_name
 
 
@@ -59,7 +60,7 @@ def isolated(model, own=()):
     for state in states_of(model):
         replaced[id(state)] = _variable_like(state, np.zeros(state.shape))
     copied = copy_sharing_variables(model, replaced, _python_function)
-    for layer in copied._flatten_layers():
+    for layer in inner_layers(copied):
         if scope_name(layer.name) != layer.name:
             set_scope_name(layer, scope_name(layer.name))
     return copied
@@ -90,7 +91,7 @@ def states_of(model):
     """List of the variables that stateful layers keep."""
     return [
         state
-        for layer in model._flatten_layers()
+        for layer in inner_layers(model)
         if isinstance(layer, keras.layers.RNN) and layer.stateful
         for state in keras.tree.flatten(layer.states)
     ]
@@ -320,7 +321,7 @@ def check(model):
                 "`keras.layers.StringLookup` in the data pipeline) and "
                 "export a model that reads the integers."
             )
-    for layer in model._flatten_layers():
+    for layer in inner_layers(model):
         for variable in (
             layer._trainable_variables + layer._non_trainable_variables
         ):
@@ -337,7 +338,7 @@ def check(model):
 
 def check_not_quantized(model):
     """Raises an error if Keras has quantized the model already."""
-    for layer in model._flatten_layers():
+    for layer in inner_layers(model):
         policy = layer.dtype_policy
         mode = getattr(policy, "quantization_mode", None)
         if mode is not None:
@@ -380,7 +381,7 @@ def own_message(error):
 
 def compute_in_float32(model):
     """Has the layers of a copy that compute in half precision not do so."""
-    for layer in model._flatten_layers():
+    for layer in inner_layers(model):
         policy = layer.dtype_policy
         if policy.compute_dtype in ("float16", "bfloat16"):
             set_attribute(layer, "_dtype_policy", keras.DTypePolicy("float32"))

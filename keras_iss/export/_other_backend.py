@@ -11,6 +11,7 @@ import types
 
 import keras
 
+from keras_iss._keras.layers import inner_layers
 from keras_iss.export import _files
 from keras_iss.export._data import refuse_iterators
 
@@ -117,7 +118,7 @@ def _check(model):
             f"`{model.name}` has not been built: call the model on data, or "
             "give it an Input, before exporting it."
         )
-    for layer in model._flatten_layers():
+    for layer in inner_layers(model):
         if type(layer).__module__ == "__main__":
             raise ValueError(
                 f"`{layer.name}` is a {type(layer).__name__}, which is "
@@ -169,10 +170,10 @@ def _global_names(code):
 
 
 def _modules(model):
-    modules = {type(layer).__module__ for layer in model._flatten_layers()}
+    modules = {type(layer).__module__ for layer in inner_layers(model)}
     modules |= {
         layer.function.__module__
-        for layer in model._flatten_layers()
+        for layer in inner_layers(model)
         if isinstance(layer, keras.layers.Lambda)
         and isinstance(layer.function, types.FunctionType)
         and layer.function.__name__ != "<lambda>"

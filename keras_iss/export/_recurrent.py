@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
+from keras_iss._keras.layers import inner_layers
 from keras_iss.export._model import set_attribute
 
 _KNOWN_LOOPS = {
@@ -41,7 +42,7 @@ def lower(model, loop, more=lambda layer, inner_loop: []):
             list of further (layer, name, value) to set.
     """
     patches = []
-    for layer in model._flatten_layers():
+    for layer in inner_layers(model):
         if isinstance(layer, keras.layers.RNN):
             inner = layer.inner_loop
             if type(layer).inner_loop in _KNOWN_LOOPS:

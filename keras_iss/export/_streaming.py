@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.models.functional import Functional
 
+from keras_iss._keras.layers import inner_layers
 from keras_iss.export._differences import error_of
 from keras_iss.export._model import (
     file_name,
@@ -34,7 +35,7 @@ class Stepper:
         self.function = function
         self._more = more
         model = function.model
-        for layer in model._flatten_layers():
+        for layer in inner_layers(model):
             reason = _reason(layer)
             if reason:
                 raise StreamingError(
@@ -131,9 +132,9 @@ class Stepper:
             # A recurrent layer inside begins anew in every time step.
             whole = {
                 id(inner)
-                for layer in model._flatten_layers()
+                for layer in inner_layers(model)
                 if isinstance(layer, keras.layers.TimeDistributed)
-                for inner in layer.layer._flatten_layers()
+                for inner in inner_layers(layer.layer)
             }
 
             def more(layer, inner_loop):
@@ -143,7 +144,7 @@ class Stepper:
                     return []
                 return _with_states(layer, inner_loop, starting, ending)
 
-            for layer in model._flatten_layers():
+            for layer in inner_layers(model):
                 for part in (layer, getattr(layer, "_functional", None)):
                     if isinstance(part, Functional):
                         # The time axis may be fixed in it.

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_iss._keras.layers import inner_layers
 from keras_iss.export import (
     _files,
     _flatbuffer,
@@ -218,7 +219,7 @@ def _notes_on_size(function, batch_size, size, metadata):
 def _recurrent_layers(model):
     return [
         layer
-        for layer in model._flatten_layers()
+        for layer in inner_layers(model)
         if isinstance(layer, keras.layers.RNN)
     ]
 
@@ -256,7 +257,7 @@ def _check_options(batch_size, quantize, representative_data, recurrent_op):
 
 
 def _check_precision(model):
-    for layer in model._flatten_layers():
+    for layer in inner_layers(model):
         if layer.compute_dtype == "float64":
             raise ValueError(
                 f"`{layer.name}` computes in float64, which LiteRT does not. "
@@ -452,7 +453,7 @@ def _reason(text):
 def _layers_with(model, functions, operations):
     names = {
         scope_name(layer.name): layer.name
-        for layer in model._flatten_layers(include_self=False)
+        for layer in inner_layers(model, include_self=False)
     }
     found = {}
     for function in functions:

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_iss._keras.layers import inner_layers
 from keras_iss.export import _streaming
 from keras_iss.export._differences import error_of
 from keras_iss.export._inputs import VerificationError
@@ -66,7 +67,7 @@ def verify_saved_model(folder, trials, function):
     """Runs a SavedModel beside its model; see `verify_lite`."""
     half = any(
         layer.compute_dtype in ("float16", "bfloat16")
-        for layer in function.model._flatten_layers()
+        for layer in inner_layers(function.model)
     )
     tolerance = TOLERANCE["float16" if half else None]
     judge = _Judge(

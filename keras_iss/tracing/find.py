@@ -6,6 +6,7 @@ import itertools
 import keras
 import numpy as np
 
+from keras_iss._keras.layers import inner_layers
 from keras_iss.structures import Slice, Structure, Structures, Weights, quoted
 from keras_iss.tracing import rules as rules
 from keras_iss.tracing.labels import FIXED
@@ -104,7 +105,7 @@ def find(model, include=("recurrent",)):
         model.jax_state_sync()
     trace = _walked(model, include)
     if not trace.makers:
-        kinds = sorted({type(x).__name__ for x in model._flatten_layers()})
+        kinds = sorted({type(x).__name__ for x in inner_layers(model)})
         raise ValueError(
             f"`{model.name}` has no layer of the kinds {quoted(include)}: it "
             f"is made of {quoted(kinds)}. `include` takes {quoted(KINDS)}."

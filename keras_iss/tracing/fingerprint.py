@@ -8,6 +8,8 @@ can be taken for one graph only where all of them are the same.
 import keras
 import numpy as np
 
+from keras_iss._keras.layers import inner_layers
+
 _NOISE = (
     keras.layers.Dropout,
     keras.layers.SpatialDropout1D,
@@ -161,7 +163,7 @@ def knows_phases(operation):
     """Whether an operation may do something else in training."""
     if not isinstance(operation, keras.layers.Layer):
         return False
-    return any(map(_knows_phases, operation._flatten_layers()))
+    return any(map(_knows_phases, inner_layers(operation)))
 
 
 def _knows_phases(layer):

@@ -14,6 +14,7 @@ from keras_iss._keras.graphs import (
     outputs_as_given,
     training_phase,
 )
+from keras_iss._keras.layers import inner_layers
 from keras_iss._keras.masks import attached_mask, masks_taken_off
 from keras_iss._keras.variables import without_values
 from keras_iss._objects import remade
@@ -21,12 +22,6 @@ from keras_iss.tracing.fingerprint import Fingerprint, knows_phases
 
 # Of dimensions that are open, where it may matter.
 _TRIED_LENGTHS = (6, 17)
-
-_LOOKUPS = (
-    keras.layers.CategoryEncoding,
-    keras.layers.Embedding,
-    keras.layers.IntegerLookup,
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -436,7 +431,7 @@ def _exact_inputs(model):
         return keras.tree.map_structure(_input_like, inputs_as_given(model))
     shapes = _built_shapes(model)
     stateful = any(
-        getattr(layer, "stateful", False) for layer in model._flatten_layers()
+        getattr(layer, "stateful", False) for layer in inner_layers(model)
     )
 
     def exact(shape, name=None):
@@ -477,13 +472,25 @@ def _is_shape(value):
     )
 
 
+def looks_up(operation):
+    """Whether an operation takes integers for numbers of entries."""
+    lookups = (
+        keras.layers.CategoryEncoding,
+        keras.layers.Embedding,
+        keras.layers.IntegerLookup,
+    )
+    return isinstance(operation, lookups) or (
+        type(operation).__name__ == "OneHot"
+    )
+
+
 def _token_inputs(graph):
     """The `id`s of the inputs that are numbers of entries."""
     return {
         id(x)
         for node in graph.nodes
         for x in node.inputs
-        if isinstance(node.operation, _LOOKUPS)
+        if looks_up(node.operation)
     }
 
 

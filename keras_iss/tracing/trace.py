@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_iss._keras.errors import message_of
+from keras_iss._keras.layers import inner_layers
 from keras_iss._keras.masks import attached_mask
 from keras_iss._objects import is_own, remade
 from keras_iss.tracing.configs import no_trace_left, takes_another
@@ -181,7 +182,7 @@ class Trace:
         operations = {id(node.operation) for node in nodes}
         sources = [
             layer
-            for layer in self.root._flatten_layers(include_self=False)
+            for layer in inner_layers(self.root, include_self=False)
             if _may_make_mask(layer)
         ]
         return (
@@ -433,7 +434,7 @@ class Trace:
         if not isinstance(operation, keras.layers.Layer):
             return
         if "recurrent" in self.include:
-            for layer in operation._flatten_layers():
+            for layer in inner_layers(operation):
                 if isinstance(layer, keras.layers.RNN):
                     self._list(layer, call, reason)
         for variable in operation.weights:
