@@ -7,7 +7,7 @@ every way there is, all with as many epochs and the same schedule:
   each also with the light penalty of `budget`, which removes one unit only;
 - magnitude pruning of single weights by TensorFlow Model Optimization (in its
   own Keras 2), to as many non-zero weights as `budget` has;
-- one shot: half of the epochs dense, then cut by group length or by Taylor
+- one shot: half of the epochs dense, then cut by group norm or by Taylor
   score, and the other half fine-tuned;
 - the paper's way: a constant group Lasso, components pruned by threshold;
 - `ISSBudget`, cutting as it trains or only at the end, with a regularizer or
@@ -48,7 +48,7 @@ from paper import text
 
 BATCH, STEPS, VOCABULARY = 20, 35, 5000
 RATE, DROPOUT, CLIP = 0.005, 0.4, 1.0
-THRESHOLD = 0.05  # Of the paper's way, for group lengths.
+THRESHOLD = 0.05  # Of the paper's way, for group norms.
 
 # Of the recurrent weights; or the strength, in the paper's way.
 SHARES = (0.3, 0.15)
@@ -58,7 +58,7 @@ METHODS = (
     "budget",
     "direct",
     "magnitude",
-    "one_shot_length",
+    "one_shot_norm",
     "one_shot_taylor",
     "budget_not_shrinking",
     "proximal_budget",
@@ -70,7 +70,7 @@ TITLES = {
     "dense": "dense",
     "budget": "ISSBudget, keras_iss.fit",
     "direct": "direct design",
-    "one_shot_length": "one shot by length, fine-tuned",
+    "one_shot_norm": "one shot by norm, fine-tuned",
     "one_shot_taylor": "one shot by Taylor, fine-tuned",
     "magnitude": "TF-MOT magnitude, single weights",
     "proximal_budget": "ISSBudget with ProximalISS",
@@ -245,10 +245,10 @@ def one_shot(by, task, share, _):
     model = task.compiled()
     half = task.epochs // 2
     model.fit(task.x, task.y, **task.arguments(epochs=half))
-    scores = keras_iss.rank(
+    importance = keras_iss.estimate_importance(
         model, (task.x, task.y), by=by, batches=50, batch_size=BATCH
     )
-    keras_iss.prune(model, weights=share, scores=scores)
+    keras_iss.prune(model, weights=share, importance=importance)
     model = keras_iss.shrink(model)
     model.fit(task.x, task.y, **task.arguments(initial_epoch=half))
     return model
@@ -330,7 +330,7 @@ RUN = {
     "dense": dense,
     "budget": budget,
     "direct": direct,
-    "one_shot_length": functools.partial(one_shot, "length"),
+    "one_shot_norm": functools.partial(one_shot, "norm"),
     "one_shot_taylor": functools.partial(one_shot, "taylor"),
     "proximal_budget": proximal_budget,
     "budget_not_shrinking": budget_not_shrinking,

@@ -311,7 +311,7 @@ class History:
     """What the picture shows of the second training.
 
     Attributes:
-        lengths: Dict from structure to its group lengths before the first
+        norms: Dict from structure to its group norms before the first
             cut.
         matrices: Dict from structure to its kernels then, input over hidden.
         left: Dict from structure to the indices of the units that stay.
@@ -319,7 +319,7 @@ class History:
         mult_adds: For each epoch, the multiply-adds of a token.
     """
 
-    lengths: dict = dataclasses.field(default_factory=dict)
+    norms: dict = dataclasses.field(default_factory=dict)
     matrices: dict = dataclasses.field(default_factory=dict)
     left: dict = dataclasses.field(default_factory=dict)
     units: list = dataclasses.field(default_factory=list)
@@ -335,7 +335,7 @@ class History:
         for one in structures:
             cell = model.get_layer(one.name).cell
             self.left[one.name] = np.arange(one.size)
-            self.lengths[one.name] = one.lengths()
+            self.norms[one.name] = one.norms()
             self.matrices[one.name] = np.concatenate(
                 [
                     keras.ops.convert_to_numpy(w)
@@ -528,28 +528,28 @@ def draw(history, result, path):
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    names = list(history.lengths)
+    names = list(history.norms)
     figure, axes = pyplot.subplots(
         2, 3, figsize=(15, 8), width_ratios=(1, 1.4, 1), layout="constrained"
     )
     figure.suptitle(headline(result))
-    for name, (lengths, matrix, _) in zip(names, axes):
-        values, left = history.lengths[name], history.left[name]
+    for name, (norms, matrix, _) in zip(names, axes):
+        values, left = history.norms[name], history.left[name]
         gone = ~np.isin(np.arange(len(values)), left)
         bins = np.linspace(0, values.max(), 40)
-        lengths.hist(
+        norms.hist(
             [values[~gone], values[gone]],
             bins,
             stacked=True,
             color=["tab:blue", "tab:red"],
             label=[f"stay ({len(left)})", f"are cut out ({gone.sum()})"],
         )
-        lengths.set(
-            title=f"{name}: group lengths before the first cut",
-            xlabel="group length",
+        norms.set(
+            title=f"{name}: group norms before the first cut",
+            xlabel="group norm",
             ylabel="units",
         )
-        lengths.legend()
+        norms.legend()
         show_matrix(matrix, history.matrices[name], gone, name)
     over_time, costs = axes[0][2], axes[1][2]
     for name in names:

@@ -6,8 +6,10 @@ from keras_iss.callbacks import ISSLogger as ISSLogger
 from keras_iss.callbacks import ISSPruneCallback as ISSPruneCallback
 from keras_iss.export import export_saved_model as export_saved_model
 from keras_iss.export import export_tflite as export_tflite
+from keras_iss.importance import (
+    estimate_importance as estimate_importance,
+)
 from keras_iss.optimizers import ProximalISS as ProximalISS
-from keras_iss.ranking import rank as rank
 from keras_iss.regularizers import ISSRegularizer as ISSRegularizer
 from keras_iss.surgery import prune as prune
 from keras_iss.surgery import shrink as shrink

@@ -8,7 +8,7 @@ import numbers
 import numpy as np
 
 from keras_iss._checks import number
-from keras_iss.structures import lengths_of, quoted, removed_of
+from keras_iss.structures import norms_of, quoted, removed_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,58 +106,58 @@ def check_share(share, name):
     return share
 
 
-def check_scores(structures, scores):
-    """Scores by the full names of their structures, as float arrays.
+def check_importance(structures, importance):
+    """Importances by the full names of their structures, as float arrays.
 
     Raises:
-        TypeError: if `scores` is no dict, or one is not of numbers.
+        TypeError: if `importance` is no dict, or one is not of numbers.
         ValueError: if one has another length than its structure has
             components, or is NaN; or if a structure is named twice.
     """
-    if scores is None:
+    if importance is None:
         return {}
-    if not isinstance(scores, collections.abc.Mapping):
+    if not isinstance(importance, collections.abc.Mapping):
         raise TypeError(
-            "`scores` must be a dict from the name of a structure to a score "
-            f"for each component. Received: {type(scores).__name__}"
+            "`importance` must be a dict from the name of a structure to a "
+            f"number for each component. Received: {type(importance).__name__}"
         )
     checked = {}
-    for key, values in scores.items():
+    for key, values in importance.items():
         one = structures[key]
         if one.name in checked:
             raise ValueError(
-                f"`scores` names the structure `{one.name}` twice: the units "
-                f"of {quoted(one.makers)} are tied. Name one of them."
+                f"`importance` names the structure `{one.name}` twice: the "
+                f"units of {quoted(one.makers)} are tied. Name one of them."
             )
         try:
             values = np.asarray(values, float)
         except (TypeError, ValueError) as error:
             raise TypeError(
-                f"`scores` of `{one.name}` must be {one.size} numbers, one for "
-                f"each component. Received: {values!r}"
+                f"`importance` of `{one.name}` must be {one.size} numbers, one "
+                f"for each component. Received: {values!r}"
             ) from error
         if values.shape != (one.size,):
             raise ValueError(
-                f"`scores` of `{one.name}` must be of shape ({one.size},), "
+                f"`importance` of `{one.name}` must be of shape ({one.size},), "
                 f"one for each component. Received: {values.shape}"
             )
         if np.isnan(values).any():
-            raise ValueError(f"`scores` of `{one.name}` has NaN in it.")
+            raise ValueError(f"`importance` of `{one.name}` has NaN in it.")
         checked[one.name] = values
     return checked
 
 
-def allot(structures, budget, scores=None, wanted=None):
+def allot(structures, budget, importance=None, wanted=None):
     """Chooses what stays, over all the structures at once.
 
-    Scores are compared with the mean of their own structure. What is removed
-    already goes first; each structure keeps its best component.
+    Importances are compared with the mean of their own structure. What is
+    removed already goes first; each structure keeps its best component.
 
     Args:
         structures: `Structures`.
         budget: `Budget`.
-        scores: Dict from name to scores, of the structures that have some.
-            The others take their group lengths.
+        importance: Dict from name to the importances of the structures that
+            have some. The others take their group norms.
         wanted: Optional number, what `budget` is to measure. Defaults to
             what it asks for.
 
@@ -176,10 +176,12 @@ def allot(structures, budget, scores=None, wanted=None):
         )
     if wanted is None:
         wanted = budget.wanted(structures)
-    scores = dict(scores or {})
-    scores |= lengths_of([one for one in free if one.name not in scores])
+    importance = dict(importance or {})
+    importance |= norms_of([one for one in free if one.name not in importance])
     removed = removed_of(free)
-    relative = [_relative(scores[one.name], ~removed[one.name]) for one in free]
+    relative = [
+        _relative(importance[one.name], ~removed[one.name]) for one in free
+    ]
     order = np.argsort(np.concatenate(relative), kind="stable")
     owner = np.repeat(np.arange(len(free)), [one.size for one in free])
     starts = np.cumsum([0] + [one.size for one in free])
@@ -213,12 +215,12 @@ def allot(structures, budget, scores=None, wanted=None):
     return keep(high)
 
 
-def _relative(scores, alive):
-    """Scores over their mean; of the best component, infinity."""
-    compared = scores[alive & np.isfinite(scores)]
+def _relative(importance, alive):
+    """Importances over their mean; of the best component, infinity."""
+    compared = importance[alive & np.isfinite(importance)]
     mean = np.abs(compared).mean() if len(compared) else 1.0
-    relative = np.where(alive, scores / (mean or 1.0), -1e30)
-    # An infinite score goes last, or first; and the best one never.
+    relative = np.where(alive, importance / (mean or 1.0), -1e30)
+    # An infinite importance goes last, or first; and the best one never.
     relative = np.clip(relative, -1e30, 1e30)
     relative[np.argmax(relative)] = np.inf
     return relative

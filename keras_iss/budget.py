@@ -22,15 +22,15 @@ from keras_iss._checks import (
     number,
 )
 from keras_iss._data import check_data
-from keras_iss._sizes import Budget, allot, check_scores
+from keras_iss._sizes import Budget, allot, check_importance
 from keras_iss._strength_control import StrengthControl
 from keras_iss.callbacks import RemovingCallback
+from keras_iss.importance import estimate_importance
 from keras_iss.optimizers import left_alone, proximal_of
-from keras_iss.ranking import rank
 from keras_iss.structures import Structure, check_finite, is_finite, quoted
 from keras_iss.tracing.find import find_structures
 
-SCORES = ("length", "taylor")
+IMPORTANCES = ("norm", "taylor")
 
 PROXIMAL_SHARE = 0.3
 """What a `ProximalISS` takes off a mean component until the size is met."""
@@ -45,7 +45,7 @@ class ISSBudget(RemovingCallback):
        the first batch, and anew after each epoch: the penalty is `pressure`
        times the loss.
     2. From the end of epoch `from_epoch + 1` to that of epoch `by_epoch`, the
-       components with the lowest scores are removed, in equal steps. Before
+       components with the lowest importance are removed, in equal steps. Before
        the validation of that epoch, so that its metrics are those of what is
        left.
     3. The rest of the epochs trains what is left, without a penalty. What is
@@ -83,19 +83,20 @@ class ISSBudget(RemovingCallback):
             what is left.
         from_epoch: Integer, the number of epochs before the first removal.
             Defaults to half of those up to `by_epoch`, rounded down.
-        scores: `"length"` (default) or `"taylor"`, as in `rank`; or a function
-            that takes the model, and returns such a dict of scores.
-        data: What `"taylor"` is computed from, as in `rank`.
+        importance: `"norm"` (default) or `"taylor"`, as in
+            `estimate_importance`; or a function that takes the model, and
+            returns such a dict.
+        data: What `"taylor"` is computed from, as in `estimate_importance`.
         pressure: Float, zero or more: what the penalty is of the loss. For a
             `ProximalISS`, zero turns it off, and any other value is ignored:
-            its strength is such that a component of mean length, with no
+            its strength is such that a component of mean norm, with no
             gradient, would lose 30 % of it until `by_epoch`.
         include: Tuple of kinds of layers, as in `find_structures`.
 
     Raises:
         ValueError: if not exactly one size is given, or one is out of range;
             if `by_epoch` or `from_epoch` is; if a structure is named twice; or
-            `scores` is unknown, or `"taylor"` without data. When training
+            `importance` is unknown, or `"taylor"` without data. When training
             begins: if the size cannot be met, is met already, or `by_epoch` is
             beyond the run; if `of` is smaller than the model. Then and at the
             end of an epoch: if weights are NaN or infinite.
@@ -124,7 +125,7 @@ class ISSBudget(RemovingCallback):
         of=None,
         by_epoch=None,
         from_epoch=None,
-        scores="length",
+        importance="norm",
         data=None,
         pressure=0.02,
         include=("recurrent",),
@@ -150,20 +151,20 @@ class ISSBudget(RemovingCallback):
                 "`from_epoch` must be less than `by_epoch`. Received: "
                 f"from_epoch={from_epoch}, by_epoch={by_epoch}"
             )
-        is_known = isinstance(scores, str) and scores in SCORES
-        if not is_known and not callable(scores):
+        is_known = isinstance(importance, str) and importance in IMPORTANCES
+        if not is_known and not callable(importance):
             raise ValueError(
-                '`scores` must be "length", "taylor" or a function of the '
-                f"model. Received: {scores!r}"
+                '`importance` must be "norm", "taylor" or a function of the '
+                f"model. Received: {importance!r}"
             )
-        if is_known and scores == "taylor":
+        if is_known and importance == "taylor":
             if data is None:
-                raise ValueError('`scores="taylor"` needs `data`.')
+                raise ValueError('`importance="taylor"` needs `data`.')
             check_data(data)
         if of is not None:
             check_model(of, "of")
         self.of = of
-        self.scores = scores
+        self.importance = importance
         self.data = data
         self.pressure = check_amount(
             pressure, "pressure", "the penalty's share of the loss"
@@ -359,7 +360,7 @@ class ISSBudget(RemovingCallback):
         """Removes what has to go until only a part of it is still there."""
         if self._goal.is_met(self._structures, part):
             return
-        kept = self._goal.keep(self._structures, part, self._scores())
+        kept = self._goal.keep(self._structures, part, self._importance())
         self._zero(
             (
                 self._structures[name],
@@ -368,24 +369,24 @@ class ISSBudget(RemovingCallback):
             for name, stays in kept.items()
         )
 
-    def _scores(self):
-        if callable(self.scores):
-            scores = self.scores(self.model)
-            if scores is None:
+    def _importance(self):
+        if callable(self.importance):
+            importance = self.importance(self.model)
+            if importance is None:
                 raise TypeError(
-                    "The function given as `scores` returned None. It must "
-                    "return a dict from the name of a structure to a score for "
-                    "each component."
+                    "The function given as `importance` returned None. It must "
+                    "return a dict from the name of a structure to a number "
+                    "for each component."
                 )
-        elif self.scores == "taylor":
-            scores = self._with_its_strength(
-                lambda: rank(
+        elif self.importance == "taylor":
+            importance = self._with_its_strength(
+                lambda: estimate_importance(
                     self.model, self.data, by="taylor", include=self.include
                 )
             )
         else:
-            scores = None
-        return check_scores(self._structures, scores)
+            importance = None
+        return check_importance(self._structures, importance)
 
     def _with_its_strength(self, function):
         if self._control is None:
@@ -411,9 +412,9 @@ class ISSBudget(RemovingCallback):
         self._control.strength = strength
 
     def _alive(self):
-        """The sum of the group lengths of what is left, and their number."""
-        alive = [one.lengths()[~one.removed()] for one in self._structures.free]
-        return sum(lengths.sum() for lengths in alive), sum(map(len, alive))
+        """The sum of the group norms of what is left, and their number."""
+        alive = [one.norms()[~one.removed()] for one in self._structures.free]
+        return sum(norms.sum() for norms in alive), sum(map(len, alive))
 
     def _strength_after(self, logs, done, epoch):
         """The strength for the next epoch."""
@@ -438,10 +439,10 @@ class ISSBudget(RemovingCallback):
         return float(self.pressure * without / total)
 
     def _shortest_to_stay(self, epoch):
-        """The least group length of what is there after an epoch, too."""
+        """The least group norm of what is there after an epoch, too."""
         kept = self._goal.keep(self._structures, 1.0 - self._done(epoch), {})
         return min(
-            self._structures[name].lengths()[stays].min()
+            self._structures[name].norms()[stays].min()
             for name, stays in kept.items()
         )
 
@@ -504,9 +505,9 @@ class _Share:
         """Whether no more than a part of what has to go is still there."""
         return self._left(structures) <= self._at(part)
 
-    def keep(self, structures, part, scores):
+    def keep(self, structures, part, importance):
         """What stays: dict from name to indices."""
-        return allot(structures, self._budget, scores, self._at(part))
+        return allot(structures, self._budget, importance, self._at(part))
 
     def left(self, structures):
         """What is left and what is asked for, for a message."""
@@ -596,14 +597,14 @@ class _Sizes:
             for name, size in self._keep.items()
         )
 
-    def keep(self, structures, part, scores):
+    def keep(self, structures, part, importance):
         """See `_Share`."""
         kept = {}
         for name, size in self._at(part).items():
             one = structures[name]
-            score = scores.get(one.name, one.lengths())
-            score = np.where(one.removed(), -np.inf, score)
-            order = np.argsort(-score, kind="stable")
+            values = importance.get(one.name, one.norms())
+            values = np.where(one.removed(), -np.inf, values)
+            order = np.argsort(-values, kind="stable")
             kept[one.name] = np.sort(order[:size])
         return kept
 

@@ -92,7 +92,7 @@ def check_step(model, structures, training):
         return
     rate = float(keras.ops.convert_to_numpy(proximal.learning_rate))
     for one in structures.free:
-        longest = one.lengths().max()
+        longest = one.norms().max()
         if 0 < longest <= rate * proximal.strength:
             raise ValueError(
                 f"The first step of `{proximal.name}` would remove all of "
@@ -219,7 +219,7 @@ class ISSPruneCallback(RemovingCallback):
     something else moves its weights.
 
     Args:
-        threshold: Float, zero or more. Components whose group length is below
+        threshold: Float, zero or more. Components whose group norm is below
             it are pruned, as by `prune`. A structure keeps its longest one.
         every: `"epoch"` (default), or an integer `n` for every `n` epochs.
         freeze: Boolean, defaults to `False`. If `True`, a component that was
@@ -285,7 +285,7 @@ class ISSPruneCallback(RemovingCallback):
             zero_elements(self._structures.free, self.threshold)
         else:
             self._zero(
-                (one, below(one.lengths(), self.threshold))
+                (one, below(one.norms(), self.threshold))
                 for one in self._structures.free
             )
         self._freeze()
@@ -307,7 +307,7 @@ class ISSLogger(StructuresCallback):
 
     Args:
         log_dir: Optional string, a folder. If given, a histogram of the group
-            lengths of each structure is written there after every epoch, for
+            norms of each structure is written there after every epoch, for
             TensorBoard (needs the package `tensorboard`).
         include: Tuple of kinds of layers, as in `find_structures`.
 
@@ -356,7 +356,7 @@ class ISSLogger(StructuresCallback):
         if self._histograms is not None:
             for one in self._structures:
                 self._histograms.write(
-                    f"{one.name}/group_lengths", one.lengths(), epoch
+                    f"{one.name}/group_norms", one.norms(), epoch
                 )
             self._histograms.flush()
 

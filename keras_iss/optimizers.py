@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_iss._lengths import (
+from keras_iss._norms import (
     Groups,
     along_axis,
     owners_or_last,
@@ -43,10 +43,10 @@ class ProximalISS(keras.optimizers.Optimizer):
 
     which is the proximal operator of the group Lasso: a component that is no
     longer than `eta * strength` becomes exactly zero, its biases too. All
-    others lose `eta * strength` of their length.
+    others lose `eta * strength` of their norm.
 
     For plain SGD this is proximal gradient descent on the loss plus `strength`
-    times the sum of the group lengths. With momentum, Adam and others that
+    times the sum of the group norms. With momentum, Adam and others that
     scale each weight's gradient, the exact step would be one in their metric;
     the one taken here is in the ordinary one, scaled by the learning rate, as
     decoupled weight decay is. What it draws to zero is zero all the same.
@@ -123,7 +123,7 @@ class ProximalISS(keras.optimizers.Optimizer):
 
     @property
     def strength(self):
-        """Float, what a component loses of its length, by learning rate."""
+        """Float, what a component loses of its norm, by learning rate."""
         if not self.built:
             return self._initial_strength
         strength = ops.convert_to_numpy(self._strength)
@@ -319,11 +319,11 @@ class _Components:
                     )
         self.entries = list(found.values())
 
-    def lengths(self):
-        """The group lengths of each structure, as float32 `(size,)`."""
+    def norms(self):
+        """The group norms of each structure, as float32 `(size,)`."""
         return [
             ops.sqrt(
-                groups.squared_lengths(
+                groups.squared_norms(
                     [ops.convert_to_tensor(v) for v in variables]
                 )
             )
@@ -332,7 +332,7 @@ class _Components:
 
     def alive(self):
         """1.0 for each component that is not removed, else 0.0."""
-        return [ops.cast(x > 0, "float32") for x in self.lengths()]
+        return [ops.cast(x > 0, "float32") for x in self.norms()]
 
     def warn_of_dead(self, alive):
         """Warns of the structures of which nothing is left.
@@ -347,20 +347,20 @@ class _Components:
         )
 
     def shorten(self, step):
-        """Takes `step` off the length of every component, down to zero.
+        """Takes `step` off the norm of every component, down to zero.
 
         Not of those that were frozen since.
         """
         self.scale(
             [
                 ops.where(
-                    length > step,
-                    1.0 - step / ops.maximum(length, 1e-30),
-                    ops.zeros_like(length),
+                    norm > step,
+                    1.0 - step / ops.maximum(norm, 1e-30),
+                    ops.zeros_like(norm),
                 )
                 if all(v.trainable for v in variables)
-                else ops.ones_like(length)
-                for length, (variables, _) in zip(self.lengths(), self.groups)
+                else ops.ones_like(norm)
+                for norm, (variables, _) in zip(self.norms(), self.groups)
             ],
             only_removed_biases=True,
         )

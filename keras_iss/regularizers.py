@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_iss._checks import check_amount, check_model
 from keras_iss._keras.layers import inner_layers
-from keras_iss._lengths import Groups, along_axis
+from keras_iss._norms import Groups, along_axis
 from keras_iss._scopes import check_scope, distribution_scope
 from keras_iss.structures import (
     by_variable,
@@ -42,9 +42,9 @@ class ISSRegularizer(keras.regularizers.Regularizer):
 
     Adds to the model's loss
 
-        strength * sum over structures and components of the group length
+        strength * sum over structures and components of the group norm
 
-    where the group length is the root of the sum of squares of all the
+    where the group norm is the root of the sum of squares of all the
     weights that one hidden unit owns, in every layer, plus 1e-8. Biases are
     left out. Components that the task does not need are drawn to zero as a
     whole, and can then be pruned and cut out.
@@ -96,7 +96,7 @@ class ISSRegularizer(keras.regularizers.Regularizer):
 
     @property
     def strength(self):
-        """Float, what the sum of group lengths is multiplied by."""
+        """Float, what the sum of group norms is multiplied by."""
         return self._strength
 
     @strength.setter
@@ -365,7 +365,7 @@ class _GroupLasso(keras.regularizers.Regularizer):
         self.layer = layer
         self.other = None
         self._variables, parts = zip(*by_variable(structure.slices))
-        self._sum_of_lengths = _sum_of_lengths(parts, overlap)
+        self._sum_of_norms = _sum_of_norms(parts, overlap)
 
     def put_on(self):
         """Makes it the regularizer of its host, beside the one there was."""
@@ -382,14 +382,14 @@ class _GroupLasso(keras.regularizers.Regularizer):
         # Read out here: TensorFlow wants no variable where gradients are
         # written out.
         values = [keras.ops.reshape(v, v.shape) for v in self._variables]
-        penalty = self.attachment.state * self._sum_of_lengths(*values)
+        penalty = self.attachment.state * self._sum_of_norms(*values)
         if self.other is None:
             return penalty
         return penalty + keras.ops.cast(self.other(x), penalty.dtype)
 
 
-def _sum_of_lengths(parts, overlap):
-    """The sum of the group lengths of a structure, of its weights' values.
+def _sum_of_norms(parts, overlap):
+    """The sum of the group norms of a structure, of its weights' values.
 
     The gradient is written out: each weight times one number for its row and
     one for its column. Left to the backend, it takes several passes over all
@@ -415,12 +415,12 @@ def _sum_of_lengths(parts, overlap):
         return ops.cast(ops.cast(value, "float32") * factor, value.dtype)
 
     @ops.custom_gradient
-    def sum_of_lengths(*values):
-        lengths = ops.sqrt(groups.squared_lengths(values) + EPSILON)
+    def sum_of_norms(*values):
+        norms = ops.sqrt(groups.squared_norms(values) + EPSILON)
 
         def gradient(*args, upstream=None):
             upstream = args[-1] if upstream is None else upstream
-            inverse = ops.pad(upstream / lengths, [[0, 1]])
+            inverse = ops.pad(upstream / norms, [[0, 1]])
             slopes = [
                 slope(value, inverse, *rest)
                 for value, *rest in zip(
@@ -429,9 +429,9 @@ def _sum_of_lengths(parts, overlap):
             ]
             return tuple(slopes) if len(slopes) > 1 else slopes[0]
 
-        return ops.sum(lengths), gradient
+        return ops.sum(norms), gradient
 
-    return sum_of_lengths
+    return sum_of_norms
 
 
 def _owners(model):

@@ -33,7 +33,7 @@ class Slice:
         axis: Integer, the axis of `variable` that the components divide.
         index: Integer array of shape `(size, m)`. Component `k` owns the
             positions `index[k]` along `axis`.
-        role: `"weight"` counts in the group length and is zeroed with its
+        role: `"weight"` counts in the group norm and is zeroed with its
             component; `"bias"` (also the scale and offset of a normalization)
             and `"state"` are zeroed but not counted; a `"statistic"` is
             neither, only cut.
@@ -125,8 +125,8 @@ class Structure:
     consumers: tuple = ()
     contracted: bool = False
 
-    def lengths(self, overlap="count_twice"):
-        """The group length of every component.
+    def norms(self, overlap="count_twice"):
+        """The group norm of every component.
 
         Args:
             overlap: `"count_twice"` (default) counts an element that lies in
@@ -143,7 +143,7 @@ class Structure:
         Source: Wen et al., "Learning Intrinsic Sparse Structures within Long
         Short-Term Memory", ICLR 2018, section 3.2.
         """
-        return lengths_of([self], overlap)[self.name]
+        return norms_of([self], overlap)[self.name]
 
     def removed(self):
         """Which components are removed.
@@ -333,9 +333,9 @@ class Structures(collections.abc.Collection):
         }
         asked = [one for one in self if not one.pinned and one.name not in keep]
         removed = removed_of(asked)
-        bare = lengths_of([one for one in asked if removed[one.name].all()])
-        for name, lengths in bare.items():
-            removed[name][np.argmax(lengths)] = False
+        bare = norms_of([one for one in asked if removed[one.name].all()])
+        for name, norms in bare.items():
+            removed[name][np.argmax(norms)] = False
         stays = {}
         for one in self:
             if one.name in removed:
@@ -500,13 +500,13 @@ def removed_of(structures):
     }
 
 
-def lengths_of(structures, overlap="count_twice"):
-    """The group lengths of some structures.
+def norms_of(structures, overlap="count_twice"):
+    """The group norms of some structures.
 
     Reads each variable once, however many of the structures lie in it.
 
     Returns:
-        Dict from name to the float array that `Structure.lengths` gives.
+        Dict from name to the float array that `Structure.norms` gives.
     """
     check_overlap(overlap)
     structures = list(structures)
@@ -601,7 +601,7 @@ def check_finite(structures):
             )
             raise ValueError(
                 f"`{owner}`: the variable `{variable.path}` holds NaN or "
-                "infinite values, so that group lengths mean nothing. Load "
+                "infinite values, so that group norms mean nothing. Load "
                 "weights from before the training diverged."
             )
 

@@ -8,7 +8,7 @@ import numpy as np
 from keras_iss import _verification
 from keras_iss._checks import check_amount, number
 from keras_iss._rebuilding import rebuild
-from keras_iss._sizes import Budget, allot, check_scores
+from keras_iss._sizes import Budget, allot, check_importance
 from keras_iss._zeroing import zero_components, zeroed_values
 from keras_iss.regularizers import carry_penalties
 from keras_iss.structures import check_finite, quoted
@@ -21,7 +21,7 @@ def prune(
     keep=None,
     include=("recurrent",),
     weights=None,
-    scores=None,
+    importance=None,
 ):
     """Sets components to zero, in place.
 
@@ -32,7 +32,7 @@ def prune(
 
     Args:
         model: A built `keras.Model`.
-        threshold: Float. Components whose group length is below it are
+        threshold: Float. Components whose group norm is below it are
             pruned, in every structure that is not pinned. A structure keeps
             its longest component whatever the threshold.
         keep: Dict from the name of a structure to what stays of it: an
@@ -42,12 +42,13 @@ def prune(
         weights: Float above 0 and below 1, the share of the weights of the
             recurrent layers that may stay, or an integer, how many (of all
             the weights, in a model without recurrent layers). The components
-            with the lowest scores go, of whatever structure; scores are
-            compared with the mean of their own structure, which keeps its
-            best component.
-        scores: Optional dict from the name of a structure to one score for
-            each component, as `rank` returns it. With `weights`, or with
-            counts in `keep`, the highest stay. Defaults to group lengths.
+            with the lowest importance go, of whatever structure; importances
+            are compared with the mean of their own structure, which keeps
+            its best component.
+        importance: Optional dict from the name of a structure to a number for
+            each component, as `estimate_importance` returns it. With
+            `weights`, or with counts in `keep`, the highest stay. Defaults to
+            group norms.
 
     Returns:
         The `Structures` of the model.
@@ -57,7 +58,7 @@ def prune(
             given; if the threshold is negative or NaN; if `keep` is empty,
             out of range or repeats an index; if it names a pinned structure;
             if `weights` is out of range, or less than one component of each
-            structure is; if `scores` do not fit; or if weights are NaN or
+            structure is; if `importance` does not fit; or if weights are NaN or
             infinite. The model is left as it was.
         TypeError: if `threshold` or `keep` is of the wrong type.
         KeyError: if `keep` names no structure.
@@ -81,22 +82,22 @@ def prune(
             f"Received: threshold={threshold!r}, keep={keep!r}, "
             f"weights={weights!r}"
         )
-    if scores is not None and threshold is not None:
+    if importance is not None and threshold is not None:
         raise ValueError(
-            "`threshold` is compared with group lengths: `scores` go with "
+            "`threshold` is compared with group norms: `importance` goes with "
             "`keep` or `weights`."
         )
-    scores = check_scores(structures, scores)
+    importance = check_importance(structures, importance)
     if threshold is None:
         if keep is None:
-            kept = allot(structures, Budget(weights=weights), scores)
+            kept = allot(structures, Budget(weights=weights), importance)
         else:
-            kept = resolve_keep(structures, keep, scores)
+            kept = resolve_keep(structures, keep, importance)
         removals = _removals(structures, kept)
     else:
         threshold = check_threshold(threshold)
         removals = [
-            (one, below(one.lengths(), threshold)) for one in structures.free
+            (one, below(one.norms(), threshold)) for one in structures.free
         ]
     zero_components(removals, getattr(model, "optimizer", None))
     return structures
@@ -187,31 +188,31 @@ def check_threshold(threshold):
     return check_amount(
         threshold,
         "threshold",
-        "it is compared with group lengths, which are never negative",
+        "it is compared with group norms, which are never negative",
         finite=False,
     )
 
 
-def below(lengths, threshold):
+def below(norms, threshold):
     """The components shorter than a threshold, but never all of them.
 
     Returns:
         Integer array.
     """
-    short = lengths < threshold
+    short = norms < threshold
     if short.all():
-        short[np.argmax(lengths)] = False
+        short[np.argmax(norms)] = False
     return np.flatnonzero(short)
 
 
-def resolve_keep(structures, keep, scores=None):
+def resolve_keep(structures, keep, importance=None):
     """What stays of each structure.
 
     Args:
         structures: `Structures`.
         keep: As in `prune`.
-        scores: Optional dict from name to the scores of its components.
-            Where there are none, group lengths are taken.
+        importance: Optional dict from name to the importance of its components.
+            Where there are none, group norms are taken.
 
     Returns:
         Dict from the name of a structure to a sorted integer array.
@@ -234,11 +235,13 @@ def resolve_keep(structures, keep, scores=None):
                 f"`keep` names the structure `{one.name}` twice: the units of "
                 f"{quoted(one.makers)} are tied. Name one of them."
             )
-        resolved[one.name] = _resolve(one, wanted, (scores or {}).get(one.name))
+        resolved[one.name] = _resolve(
+            one, wanted, (importance or {}).get(one.name)
+        )
     return resolved
 
 
-def _resolve(structure, wanted, scores=None):
+def _resolve(structure, wanted, importance=None):
     name, size = structure.name, structure.size
     wanted = number(wanted)
     if structure.pinned:
@@ -259,8 +262,8 @@ def _resolve(structure, wanted, scores=None):
                 f"`{name}` has {size} components and keeps at least one: "
                 f"`keep` takes 1 to {size} for it. Received: {wanted}"
             )
-        scores = structure.lengths() if scores is None else scores
-        order = np.argsort(-scores, kind="stable")
+        importance = structure.norms() if importance is None else importance
+        order = np.argsort(-importance, kind="stable")
         return np.sort(order[:wanted])
     indices = list(wanted)
     if not indices:

@@ -193,12 +193,20 @@ BUDGET = [
     ({"weights": 0.5, "pressure": [1]}, TypeError, "`pressure`"),
     ({"weights": 0.5, "include": 5}, ValueError, "`include`"),
     ({"weights": 0.5, "include": ["lstm"]}, ValueError, "`include`"),
-    ({"weights": 0.5, "scores": np.ones(3)}, ValueError, "`scores` must be"),
-    ({"weights": 0.5, "scores": {"a": [1]}}, ValueError, "`scores` must be"),
+    (
+        {"weights": 0.5, "importance": np.ones(3)},
+        ValueError,
+        "`importance` must be",
+    ),
+    (
+        {"weights": 0.5, "importance": {"a": [1]}},
+        ValueError,
+        "`importance` must be",
+    ),
     ({"keep": {"a": np.ones(2)}}, TypeError, "components that stay of `a`"),
     ({"keep": [("a", 2)]}, TypeError, "a dict from the name"),
     *(
-        ({"units": 0.5, "scores": "taylor", "data": data}, error, "`data")
+        ({"units": 0.5, "importance": "taylor", "data": data}, error, "`data")
         for data, error in (
             (5, TypeError),
             ("xy", TypeError),
@@ -218,25 +226,25 @@ def test_what_a_budget_cannot_use(arguments, error, message):
 
 
 @pytest.mark.parametrize(
-    ("scores", "error", "message"),
+    ("importance", "error", "message"),
     [
         (None, TypeError, "returned None"),
-        (5, TypeError, "`scores` must be a dict"),
+        (5, TypeError, "`importance` must be a dict"),
         ({"a": [1, 2]}, ValueError, r"`a` must be of shape \(4,\)"),
         ({"a": "abcd"}, TypeError, "`a` must be 4 numbers"),
         ({"a": [None, 1, 2, 3]}, ValueError, "`a` has NaN"),
         ({"b": [1] * 4}, KeyError, "`b` is no structure"),
     ],
 )
-def test_scores_that_make_no_sense(scores, error, message):
+def test_scores_that_make_no_sense(importance, error, message):
     model = compiled()
-    budget = keras_iss.ISSBudget(units=0.5, scores=lambda _: scores)
+    budget = keras_iss.ISSBudget(units=0.5, importance=lambda _: importance)
     with pytest.raises(error, match=message):
         model.fit(X, Y, epochs=4, verbose=0, callbacks=[budget])
     assert not model.losses
-    if isinstance(scores, dict):
+    if isinstance(importance, dict):
         with pytest.raises(error, match=message):
-            keras_iss.prune(model, weights=0.5, scores=scores)
+            keras_iss.prune(model, weights=0.5, importance=importance)
 
 
 def test_a_structure_that_is_named_twice(model):
@@ -244,7 +252,9 @@ def test_a_structure_that_is_named_twice(model):
     with pytest.raises(ValueError, match="`a` twice"):
         keras_iss.ISSBudget({"a": 2, one: 3})
     with pytest.raises(ValueError, match="`a` twice"):
-        keras_iss.prune(model, weights=0.5, scores={"a": [1] * 4, one: [1] * 4})
+        keras_iss.prune(
+            model, weights=0.5, importance={"a": [1] * 4, one: [1] * 4}
+        )
 
 
 @pytest.mark.parametrize(
@@ -263,7 +273,7 @@ def test_a_structure_that_is_named_twice(model):
 )
 def test_data_that_no_score_can_be_computed_from(model, data, error, message):
     with pytest.raises(error, match=message):
-        keras_iss.rank(model, data, by="taylor")
+        keras_iss.estimate_importance(model, data, by="taylor")
 
 
 @pytest.mark.parametrize("name", ["batches", "batch_size"])
@@ -272,7 +282,9 @@ def test_data_that_no_score_can_be_computed_from(model, data, error, message):
 )
 def test_numbers_of_a_ranking(model, name, value, error):
     with pytest.raises(error, match=f"`{name}` must be"):
-        keras_iss.rank(model, (X, Y), by="taylor", **{name: value})
+        keras_iss.estimate_importance(
+            model, (X, Y), by="taylor", **{name: value}
+        )
 
 
 def test_a_model_without_a_loss_of_targets_needs_none():
@@ -281,8 +293,8 @@ def test_a_model_without_a_loss_of_targets_needs_none():
     model = keras.Model(x, layers.Dense(2)(h))
     model.compile("sgd")
     for data in ((X,), X):
-        scores = keras_iss.rank(model, data, by="taylor")
-        assert (scores["a"] > 0).any()
+        importance = keras_iss.estimate_importance(model, data, by="taylor")
+        assert (importance["a"] > 0).any()
 
 
 @pytest.mark.parametrize(
@@ -388,9 +400,9 @@ def skipping():
 
 
 def middle(model):
-    """The median length of the units that are tied."""
+    """The median norm of the units that are tied."""
     one = keras_iss.find_structures(model, BOTH)["skip"]
-    return float(np.median(one.lengths()))
+    return float(np.median(one.norms()))
 
 
 def units(model):
@@ -407,7 +419,7 @@ def train(model, *callbacks, **kwargs):
     "callback",
     [
         lambda _: keras_iss.ISSBudget(units=0.5, include=BOTH),
-        lambda length: keras_iss.ISSPruneCallback(length, include=BOTH),
+        lambda norm: keras_iss.ISSPruneCallback(norm, include=BOTH),
     ],
 )
 def test_kinds_that_a_callback_names_are_cut(callback):

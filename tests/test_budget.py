@@ -173,7 +173,7 @@ class Record(keras.callbacks.Callback):
         structures = keras_iss.find_structures(self.model)
         self.strengths.append(self.budget.strength)
         self.penalties.append(
-            self.budget.strength * sum(s.lengths().sum() for s in structures)
+            self.budget.strength * sum(s.norms().sum() for s in structures)
         )
         self.alive.append([s.removed() for s in structures])
 
@@ -202,7 +202,7 @@ def test_the_penalty_acts_from_the_second_batch():
     model = single()
     keras_iss.ISSRegularizer(0.5).attach(model)
     structures = keras_iss.find_structures(model)
-    total = sum(one.lengths().sum() for one in structures)
+    total = sum(one.norms().sum() for one in structures)
     seen = []
 
     class Batches(keras.callbacks.Callback):
@@ -259,28 +259,28 @@ def test_a_proximal_optimizer_is_steered(name):
 
 
 def test_the_weakest_go_by_taylor_score():
-    """Against the scores of the same moment."""
+    """Against the importance of the same moment."""
     model = single()
     data = data_for(model, count=8)
     budget = keras_iss.ISSBudget(
-        units=0.5, scores="taylor", data=data, by_epoch=1, pressure=0
+        units=0.5, importance="taylor", data=data, by_epoch=1, pressure=0
     )
     model.compile(keras.optimizers.SGD(0.0), "mse")
-    scores = keras_iss.rank(model, data, by="taylor")["lstm"]
+    importance = keras_iss.estimate_importance(model, data, by="taylor")["lstm"]
     train(model, budget, epochs=2)
     gone = keras_iss.find_structures(model)["lstm"].removed()
-    assert scores[gone].max() < scores[~gone].min()
+    assert importance[gone].max() < importance[~gone].min()
 
 
 def test_scores_of_ones_own():
     model = single()
     seen = []
 
-    def scores(model):
+    def importance(model):
         seen.append(model)
         return {"lstm": np.arange(12.0)}
 
-    train(model, keras_iss.ISSBudget({"lstm": 4}, scores=scores))
+    train(model, keras_iss.ISSBudget({"lstm": 4}, importance=importance))
     gone = keras_iss.find_structures(model)["lstm"].removed()
     np.testing.assert_array_equal(gone, np.arange(12) < 8)
     assert seen[0] is model
@@ -322,8 +322,8 @@ def test_a_second_fit_goes_on_with_the_first():
             ValueError,
             "less than",
         ),
-        ({"units": 0.5, "scores": "random"}, ValueError, "`scores`"),
-        ({"units": 0.5, "scores": "taylor"}, ValueError, "data"),
+        ({"units": 0.5, "importance": "random"}, ValueError, "`importance`"),
+        ({"units": 0.5, "importance": "taylor"}, ValueError, "data"),
         ({"units": 0.5, "pressure": -1}, ValueError, "`pressure`"),
     ],
 )

@@ -22,15 +22,15 @@ def train(model, *callbacks, epochs=1, **kwargs):
 
 def threshold_between(structure):
     """A threshold that about half of a structure's components are under."""
-    return float(np.median(structure.lengths()))
+    return float(np.median(structure.norms()))
 
 
 def test_short_components_are_removed_at_the_end_of_an_epoch():
     model = compiled(keras.optimizers.SGD(0.0))
     one = keras_iss.find_structures(model)["lstm_1"]
-    lengths, threshold = one.lengths(), threshold_between(one)
+    norms, threshold = one.norms(), threshold_between(one)
     train(model, keras_iss.ISSPruneCallback(threshold))
-    np.testing.assert_array_equal(one.removed(), lengths < threshold)
+    np.testing.assert_array_equal(one.removed(), norms < threshold)
 
 
 def test_a_structure_keeps_its_longest_component():
@@ -142,7 +142,7 @@ def test_the_logs_say_what_is_left(tmp_path, capsys):
     assert "lstm_1_alive: 3" in capsys.readouterr().out
 
 
-def test_group_lengths_are_written_for_tensorboard(tmp_path):
+def test_group_norms_are_written_for_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing import event_accumulator
 
@@ -152,10 +152,10 @@ def test_group_lengths_are_written_for_tensorboard(tmp_path):
         str(tmp_path), size_guidance={"tensors": 0}
     ).Reload()
     assert events.Tags()["tensors"] == [
-        "lstm_1/group_lengths",
-        "lstm_2/group_lengths",
+        "lstm_1/group_norms",
+        "lstm_2/group_norms",
     ]
-    first, second = events.Tensors("lstm_1/group_lengths")
+    first, second = events.Tensors("lstm_1/group_norms")
     assert (first.step, second.step) == (0, 1)
     counts = np.frombuffer(second.tensor_proto.tensor_content, "float64")
     assert counts.reshape(-1, 3)[:, 2].sum() == 5

@@ -85,7 +85,7 @@ def check_run(printed, out, names, score):
             if layer.name in row["sizes"]
         }
         assert sizes == row["sizes"]
-        for picture in ("units", "group_lengths", "weights"):
+        for picture in ("units", "group_norms", "weights"):
             assert (out / name / f"{picture}.png").stat().st_size > 1000
         for kind in ("float32", "int8"):
             path = out / name / f"model_{kind}.tflite"

@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 import keras_iss
-from keras_iss.structures import Structures, lengths_of, removed_of
+from keras_iss.structures import Structures, norms_of, removed_of
 from keras_iss.tracing.find import _grouped
 from tests.cases import CASES, head, randomize
 
@@ -195,7 +195,7 @@ def test_a_variable_is_read_once_for_all_structures(monkeypatch):
     )
     structures.staying()
     str(structures)
-    lengths_of(structures)
+    norms_of(structures)
     assert max(read.count(path) for path in read) == 3
 
 
@@ -208,10 +208,10 @@ def test_all_structures_at_once_are_as_each_by_itself(name, overlap):
     randomize(model)
     structures = keras_iss.find_structures(model)
     keras_iss.prune(model, keep={structures.free[0].name: [1]})
-    lengths = lengths_of(structures, overlap)
+    norms = norms_of(structures, overlap)
     removed = removed_of(structures)
     for one in structures:
-        np.testing.assert_allclose(lengths[one.name], one.lengths(overlap))
+        np.testing.assert_allclose(norms[one.name], one.norms(overlap))
         np.testing.assert_array_equal(removed[one.name], one.removed())
     assert sum(gone.sum() for gone in removed.values()) > 0
 

@@ -248,8 +248,8 @@ def test_a_strength_is_the_one_that_the_user_gave(hook, tmp_path):
     before = Before(model)
     interrupted(model, [budget(), Raise(hook)])
     assert regularizer.strength == 0.25
-    lengths = sum(s.lengths().sum() for s in keras_iss.find_structures(model))
-    np.testing.assert_allclose(penalty_of(model), 0.25 * lengths, rtol=1e-3)
+    norms = sum(s.norms().sum() for s in keras_iss.find_structures(model))
+    np.testing.assert_allclose(penalty_of(model), 0.25 * norms, rtol=1e-3)
     before.check(model, tmp_path)
 
 
@@ -263,14 +263,14 @@ def test_a_proximal_strength_is_the_one_that_the_user_gave(hook, fit):
         assert [float(v) for v in one.optimizer.variables].count(0.125) == 1
     model = model.history.model
     alive = [s.alive for s in keras_iss.find_structures(model)]
-    lengths = [s.lengths().sum() for s in keras_iss.find_structures(model)]
+    norms = [s.norms().sum() for s in keras_iss.find_structures(model)]
     model.compile(model.optimizer, NoLoss())
     model.train_on_batch(X, Y)
     rate = float(model.optimizer.learning_rate)
     for count, before, one in zip(
-        alive, lengths, keras_iss.find_structures(model)
+        alive, norms, keras_iss.find_structures(model)
     ):
-        lost = before - one.lengths("once").sum()
+        lost = before - one.norms("once").sum()
         assert lost > 0.5 * count * rate * 0.125
 
 
@@ -458,7 +458,7 @@ def test_an_interrupted_rank_leaves_the_model_as_it_was(model, where):
 
         model.train_step = failing
     with pytest.raises((KeyboardInterrupt, Exception)):
-        keras_iss.rank(model, data, by="taylor", batch_size=8)
+        keras_iss.estimate_importance(model, data, by="taylor", batch_size=8)
     if where == "loss":
         del model.train_step
     assert model.optimizer is optimizer and model.train_function is function

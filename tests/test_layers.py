@@ -271,15 +271,15 @@ def test_the_penalty_is_over_the_whole_width():
         keras.ops.convert_to_numpy(v).astype("float64")
         for v in (cell.kernel, *cell.recurrent_kernels, dense.kernel)
     ]
-    lengths = []
+    norms = []
     for k in range(4):
         columns = [k, k + 4]
         total = sum((a[:, columns] ** 2).sum() for a in arrays[:-1])
         total += sum((a[k] ** 2).sum() for a in arrays[1:])
-        lengths.append(np.sqrt(total + 1e-8))
+        norms.append(np.sqrt(total + 1e-8))
     keras_iss.ISSRegularizer(0.5).attach(model)
     (loss,) = model.losses
-    assert float(loss) == pytest.approx(0.5 * sum(lengths), rel=1e-5)
+    assert float(loss) == pytest.approx(0.5 * sum(norms), rel=1e-5)
 
 
 def test_a_file_of_the_shrunk_network_computes_what_the_pruned_one_did(

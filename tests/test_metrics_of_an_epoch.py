@@ -37,8 +37,8 @@ def compiled(optimizer="adam", run_eagerly=BACKEND == "tensorflow"):
 
 def middle(model):
     """A threshold that some components of each structure are under."""
-    lengths = [s.lengths() for s in keras_iss.find_structures(model)]
-    return float(np.median(np.concatenate(lengths)))
+    norms = [s.norms() for s in keras_iss.find_structures(model)]
+    return float(np.median(np.concatenate(norms)))
 
 
 REMOVING = {
@@ -46,7 +46,7 @@ REMOVING = {
         units=0.4, from_epoch=0, by_epoch=3
     ),
     "taylor": lambda _: keras_iss.ISSBudget(
-        units=0.4, from_epoch=0, by_epoch=3, scores="taylor", data=(X, Y)
+        units=0.4, from_epoch=0, by_epoch=3, importance="taylor", data=(X, Y)
     ),
     "prune": lambda model: keras_iss.ISSPruneCallback(middle(model)),
     "every second": lambda model: keras_iss.ISSPruneCallback(
@@ -217,7 +217,7 @@ def test_taylor_scores_leave_the_metrics_of_the_epoch_as_they_are():
             from_epoch=2,
             by_epoch=3,
             pressure=0,
-            scores="taylor" if data else "length",
+            importance="taylor" if data else "norm",
             data=data,
         )
         train(model, keras.Model.fit, budget)

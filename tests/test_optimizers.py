@@ -58,8 +58,8 @@ def expected(model, step):
     wanted = values(model)
     factors, roles = {}, {}
     for one in structures.free:
-        lengths = one.lengths(overlap="once")
-        factors[one.name] = np.maximum(0, 1 - step / np.maximum(lengths, 1e-30))
+        norms = one.norms(overlap="once")
+        factors[one.name] = np.maximum(0, 1 - step / np.maximum(norms, 1e-30))
     for one in structures.free:
         for k, factor in enumerate(factors[one.name]):
             owned = {}
@@ -86,11 +86,11 @@ def test_the_step_shortens_a_single_group_by_rate_times_strength():
     only_proximal(model, strength=3.0, rate=0.1)
     # One unit owns everything but the bias of the head.
     weights = [p for p in before if "bias" not in p]
-    length = np.sqrt(sum((before[p] ** 2).sum() for p in weights))
+    norm = np.sqrt(sum((before[p] ** 2).sum() for p in weights))
     after = values(model)
     for path in weights:
         np.testing.assert_allclose(
-            after[path], before[path] * (1 - 0.3 / length), rtol=1e-5
+            after[path], before[path] * (1 - 0.3 / norm), rtol=1e-5
         )
     for path in set(before) - set(weights):
         np.testing.assert_array_equal(after[path], before[path])
@@ -108,12 +108,10 @@ def test_overlapping_groups_take_the_factors_of_both(build, step):
 
 def test_what_is_shorter_than_the_step_is_exactly_zero():
     model = stacked()
-    lengths = [
-        one.lengths("once") for one in keras_iss.find_structures(model).free
-    ]
-    step = float(np.median(np.concatenate(lengths)))
+    norms = [one.norms("once") for one in keras_iss.find_structures(model).free]
+    step = float(np.median(np.concatenate(norms)))
     only_proximal(model, strength=step, rate=1.0)
-    for one, before in zip(keras_iss.find_structures(model).free, lengths):
+    for one, before in zip(keras_iss.find_structures(model).free, norms):
         gone = before < step
         np.testing.assert_array_equal(one.removed(), gone)
         for part in one.slices:
@@ -210,13 +208,13 @@ def test_a_step_is_taken_with_every_update_of_an_accumulating_optimizer():
     optimizer.attach(model)
     variables = model.trainable_variables
     zeros = [keras.ops.zeros(v.shape) for v in variables]
-    before = keras_iss.find_structures(model)["lstm"].lengths("once")
+    before = keras_iss.find_structures(model)["lstm"].norms("once")
     seen = []
     for _ in range(6):
         optimizer.apply(zeros, variables)
-        lengths = keras_iss.find_structures(model)["lstm"].lengths("once")
-        seen.append(bool((lengths < before - 1e-4).all()))
-        before = lengths
+        norms = keras_iss.find_structures(model)["lstm"].norms("once")
+        seen.append(bool((norms < before - 1e-4).all()))
+        before = norms
     assert seen == [False, False, True] * 2
 
 

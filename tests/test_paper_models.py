@@ -186,7 +186,7 @@ def test_the_penalty_of_the_highway_network():
 
 
 def of_the_six(model, k_of, attended):
-    """Sum of group lengths of the modelling and output LSTMs.
+    """Sum of group norms of the modelling and output LSTMs.
 
     Args:
         model: BiDAF.
@@ -225,7 +225,7 @@ def of_the_six(model, k_of, attended):
 
 
 def of_the_phrase(model, k_of):
-    """Sum of group lengths of the shared LSTMs."""
+    """Sum of group norms of the shared LSTMs."""
     layer = model.get_layer
     h = k_of["phrase_forward"] + k_of["phrase_backward"]
     g = k_of["modelling_2_forward"] + k_of["modelling_2_backward"]

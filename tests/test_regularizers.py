@@ -25,7 +25,7 @@ def penalty_of(model):
 
 
 def lstm_squares(cell, readers, offset=0):
-    """Squared lengths of an LSTM's units, by the formula of the paper.
+    """Squared norms of an LSTM's units, by the formula of the paper.
 
     `readers` are the matrices that read its output, from row `offset` on.
     """
@@ -116,10 +116,8 @@ def test_the_gradient_is_that_of_the_formula(overlap):
         own = 0.0
         if variable.path.startswith("lstm_2"):
             unit = at[1] % 3
-            lengths = keras_iss.find_structures(model)["lstm_2"].lengths(
-                overlap
-            )
-            own = 0.5 * value[at] / lengths[unit]
+            norms = keras_iss.find_structures(model)["lstm_2"].norms(overlap)
+            own = 0.5 * value[at] / norms[unit]
         wanted.append((at, value[at], sum(slopes) / (2 * step) + own))
     x = np.zeros((2, 3), "int32")
     model.train_on_batch(x, np.zeros((2, 3, 5)))
@@ -139,12 +137,12 @@ class NoLoss(keras.losses.Loss):
 def test_training_with_the_penalty_shortens_components(eager):
     model = language_model()
     structures = keras_iss.find_structures(model)
-    before = structures["lstm_1"].lengths().sum()
+    before = structures["lstm_1"].norms().sum()
     keras_iss.ISSRegularizer(0.1).attach(model)
     model.compile(keras.optimizers.SGD(0.1), NoLoss(), run_eagerly=eager)
     x = np.zeros((4, 3), "int32")
     model.fit(x, np.zeros((4, 3, 11)), epochs=3, verbose=0)
-    assert structures["lstm_1"].lengths().sum() < before - 0.05
+    assert structures["lstm_1"].norms().sum() < before - 0.05
 
 
 @pytest.mark.parametrize("eager", [False, True])
@@ -214,9 +212,9 @@ def test_detaching_leaves_the_model_as_it_was():
     regularizer = keras_iss.ISSRegularizer(1e-3)
     own = penalty_of(model)
     regularizer.attach(model)
-    lengths = next(iter(keras_iss.find_structures(model))).lengths()
+    norms = next(iter(keras_iss.find_structures(model))).norms()
     np.testing.assert_allclose(
-        penalty_of(model), own + 1e-3 * lengths.sum(), rtol=1e-5
+        penalty_of(model), own + 1e-3 * norms.sum(), rtol=1e-5
     )
     regularizer.detach(model)
     assert [v.regularizer for v in model.variables] == regularizers
@@ -230,16 +228,16 @@ def test_the_penalty_is_computed_in_float32_under_mixed_precision():
     try:
         model = language_model((9, 8))
         keras_iss.ISSRegularizer(0.01).attach(model)
-        lengths = [s.lengths().sum() for s in keras_iss.find_structures(model)]
+        norms = [s.norms().sum() for s in keras_iss.find_structures(model)]
         assert {
             x.dtype for x in map(keras.ops.convert_to_tensor, model.losses)
         } and all("float32" in str(x.dtype) for x in model.losses)
         np.testing.assert_allclose(
-            penalty_of(model), 0.01 * sum(lengths), rtol=1e-6
+            penalty_of(model), 0.01 * sum(norms), rtol=1e-6
         )
         model.compile("sgd", NoLoss())
         loss = model.train_on_batch(np.zeros((2, 3)), np.zeros((2, 3, 11)))
-        np.testing.assert_allclose(loss, 0.01 * sum(lengths), rtol=1e-3)
+        np.testing.assert_allclose(loss, 0.01 * sum(norms), rtol=1e-3)
     finally:
         keras.config.set_dtype_policy("float32")
 
@@ -340,7 +338,7 @@ def test_the_penalty_trains_inside_a_distribution_strategy():
             regularizer = keras_iss.ISSRegularizer(1.0)
             regularizer.attach(model)
             model.compile(keras.optimizers.SGD(0.0), NoLoss())
-        total = sum(s.lengths().sum() for s in keras_iss.find_structures(model))
+        total = sum(s.norms().sum() for s in keras_iss.find_structures(model))
         x, y = np.zeros((4, 3), "int32"), np.zeros((4, 3, 11))
         loss = model.fit(x, y, verbose=0).history["loss"][0]
         np.testing.assert_allclose(loss, total, rtol=1e-4)
@@ -352,7 +350,7 @@ def test_the_penalty_trains_inside_a_distribution_strategy():
         np.testing.assert_allclose(model(x), small(x), atol=1e-5)
         loss = small.fit(x, y, verbose=0).history["loss"][0]
         np.testing.assert_allclose(
-            loss, 0.5 * float(sum(s.lengths().sum()
+            loss, 0.5 * float(sum(s.norms().sum()
             for s in keras_iss.find_structures(small))), rtol=1e-4)
     """)
     subprocess.run(

@@ -1,4 +1,4 @@
-"""Sizes that are asked for, and scores of components."""
+"""Sizes that are asked for, and importance of components."""
 
 import keras
 import numpy as np
@@ -47,8 +47,8 @@ def test_the_share_of_recurrent_weights_is_met(share):
 
 def test_the_highest_scored_stay():
     model = stacked()
-    scores = {"one": np.arange(16.0), "two": np.arange(12.0)}
-    structures = keras_iss.prune(model, weights=0.4, scores=scores)
+    importance = {"one": np.arange(16.0), "two": np.arange(12.0)}
+    structures = keras_iss.prune(model, weights=0.4, importance=importance)
     for one in structures:
         gone = one.removed()
         assert 0 < gone.sum() < one.size
@@ -57,9 +57,11 @@ def test_the_highest_scored_stay():
 
 def test_an_infinite_score_keeps_the_order_of_the_others():
     model = stacked()
-    scores = np.arange(16.0)[::-1].copy()
-    scores[[5, 0]] = np.inf, -np.inf
-    structures = keras_iss.prune(model, weights=0.4, scores={"one": scores})
+    importance = np.arange(16.0)[::-1].copy()
+    importance[[5, 0]] = np.inf, -np.inf
+    structures = keras_iss.prune(
+        model, weights=0.4, importance={"one": importance}
+    )
     gone = np.flatnonzero(structures["one"].removed())
     assert 0 in gone and 5 not in gone
     np.testing.assert_array_equal(gone[1:], np.arange(17 - len(gone), 16))
@@ -71,9 +73,9 @@ def test_a_layer_that_is_not_trained_has_no_taylor_score():
     model.get_layer("one").trainable = False
     model.compile("sgd", "mse")
     data = np.ones((8, 5, 3)), np.zeros((8, *model.output_shape[1:]))
-    scores = keras_iss.rank(model, data, by="taylor")
-    assert scores.keys() == {"two"}
-    structures = keras_iss.prune(model, weights=0.4, scores=scores)
+    importance = keras_iss.estimate_importance(model, data, by="taylor")
+    assert importance.keys() == {"two"}
+    structures = keras_iss.prune(model, weights=0.4, importance=importance)
     assert structures["one"].alive > 4
 
 
@@ -90,7 +92,7 @@ def test_a_score_leaves_the_states_as_they_were():
     model.predict(data[0], batch_size=8, verbose=0)
     states = model.get_layer("lstm").states
     before = [keras.ops.convert_to_numpy(s).copy() for s in states]
-    keras_iss.rank(model, data, by="taylor", batch_size=8)
+    keras_iss.estimate_importance(model, data, by="taylor", batch_size=8)
     for now, then in zip(states, before):
         np.testing.assert_array_equal(now, then)
         assert np.abs(then).max() > 0
@@ -98,8 +100,8 @@ def test_a_score_leaves_the_states_as_they_were():
 
 def test_scores_go_with_counts_too():
     model = stacked()
-    scores = {"one": -np.arange(16.0)}
-    structures = keras_iss.prune(model, keep={"one": 4}, scores=scores)
+    importance = {"one": -np.arange(16.0)}
+    structures = keras_iss.prune(model, keep={"one": 4}, importance=importance)
     np.testing.assert_array_equal(
         np.flatnonzero(~structures["one"].removed()), range(4)
     )
@@ -108,11 +110,11 @@ def test_scores_go_with_counts_too():
 def test_what_is_removed_already_goes_first():
     model = stacked()
     keras_iss.prune(model, keep={"one": list(range(8))})
-    scores = {"one": np.arange(16.0)[::-1].copy(), "two": np.ones(12)}
+    importance = {"one": np.arange(16.0)[::-1].copy(), "two": np.ones(12)}
     share = recurrent_weights(keras_iss.shrink(model)) / recurrent_weights(
         model
     )
-    structures = keras_iss.prune(model, weights=share, scores=scores)
+    structures = keras_iss.prune(model, weights=share, importance=importance)
     assert structures["one"].alive + structures["two"].alive >= 19
 
 
@@ -125,12 +127,12 @@ def test_what_is_removed_already_goes_first():
         ({"weights": "half"}, TypeError, "must be a number"),
         ({"weights": 0.001}, ValueError, "cannot be reached"),
         ({"weights": 0.5, "threshold": 0.1}, ValueError, "takes either"),
-        ({"threshold": 1.0, "scores": {}}, ValueError, "group lengths"),
-        ({"weights": 0.5, "scores": {"one": [1]}}, ValueError, "shape"),
-        ({"weights": 0.5, "scores": {"no": [1]}}, KeyError, "no structure"),
-        ({"weights": 0.5, "scores": [1, 2]}, TypeError, "dict"),
+        ({"threshold": 1.0, "importance": {}}, ValueError, "group norms"),
+        ({"weights": 0.5, "importance": {"one": [1]}}, ValueError, "shape"),
+        ({"weights": 0.5, "importance": {"no": [1]}}, KeyError, "no structure"),
+        ({"weights": 0.5, "importance": [1, 2]}, TypeError, "dict"),
         (
-            {"weights": 0.5, "scores": {"two": [np.nan] * 12}},
+            {"weights": 0.5, "importance": {"two": [np.nan] * 12}},
             ValueError,
             "NaN",
         ),
@@ -152,7 +154,7 @@ def test_a_taylor_score_is_the_square_of_gradient_times_weight():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(8, 5, 3)).astype("float32")
     y = rng.normal(size=(8, *model.output_shape[1:])).astype("float32")
-    scores = keras_iss.rank(model, (x, y), by="taylor")
+    importance = keras_iss.estimate_importance(model, (x, y), by="taylor")
     weights = model.get_weights()
     step = 1e-2
     for one in keras_iss.find_structures(model):
@@ -177,7 +179,7 @@ def test_a_taylor_score_is_the_square_of_gradient_times_weight():
                 losses.append(model.evaluate(x, y, verbose=0))
             change = (losses[0] - losses[1]) / (2 * step)
             np.testing.assert_allclose(
-                scores[one.name][k], change**2, rtol=0.05, atol=1e-4
+                importance[one.name][k], change**2, rtol=0.05, atol=1e-4
             )
     model.set_weights(weights)
 
@@ -192,9 +194,11 @@ def test_ranking_leaves_the_model_as_it_was(build):
     model.fit(x, y, verbose=0)
     before, optimizer = model.get_weights(), model.optimizer
     slots = [keras.ops.convert_to_numpy(v).copy() for v in optimizer.variables]
-    scores = keras_iss.rank(model, (x, y), by="taylor", batches=2)
+    importance = keras_iss.estimate_importance(
+        model, (x, y), by="taylor", batches=2
+    )
     assert model.optimizer is optimizer
-    assert all(value.any() for value in scores.values())
+    assert all(value.any() for value in importance.values())
     for now, then in zip(model.get_weights(), before):
         np.testing.assert_array_equal(now, then)
     for now, then in zip(optimizer.variables, slots):
@@ -207,22 +211,22 @@ def test_ranking_leaves_the_model_as_it_was(build):
 
 def test_a_rank_by_length_is_the_group_length():
     model = stacked()
-    scores = keras_iss.rank(model)
+    importance = keras_iss.estimate_importance(model)
     np.testing.assert_array_equal(
-        scores["two"], keras_iss.find_structures(model)["two"].lengths()
+        importance["two"], keras_iss.find_structures(model)["two"].norms()
     )
 
 
 def test_what_a_rank_needs():
     model = stacked()
     with pytest.raises(ValueError, match="needs `data`"):
-        keras_iss.rank(model, by="taylor")
+        keras_iss.estimate_importance(model, by="taylor")
     data = np.ones((4, 5, 3)), np.zeros((4, *model.output_shape[1:]))
     with pytest.raises(ValueError, match="compile"):
-        keras_iss.rank(model, data, by="taylor")
+        keras_iss.estimate_importance(model, data, by="taylor")
     with pytest.raises(ValueError, match="`by` must be"):
-        keras_iss.rank(model, by="luck")
+        keras_iss.estimate_importance(model, by="luck")
     model.compile("sgd", "mse")
     data[0][:] = np.nan
     with pytest.raises(ValueError, match="is nan on this data"):
-        keras_iss.rank(model, data, by="taylor")
+        keras_iss.estimate_importance(model, data, by="taylor")

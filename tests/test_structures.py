@@ -40,7 +40,7 @@ def squares_of_component(model, k, overlap):
 @pytest.mark.parametrize("overlap", ["count_twice", "once"])
 def test_lengths_are_the_norms_of_the_paper(overlap):
     model = language_model()
-    found = keras_iss.find_structures(model)["lstm_1"].lengths(overlap)
+    found = keras_iss.find_structures(model)["lstm_1"].norms(overlap)
     wanted = [
         np.sqrt(squares_of_component(model, k, overlap)) for k in range(5)
     ]
@@ -51,9 +51,9 @@ def test_lengths_are_the_norms_of_the_paper(overlap):
 def test_lengths_do_not_count_biases():
     model = language_model()
     one = keras_iss.find_structures(model)["lstm_1"]
-    before = one.lengths()
+    before = one.norms()
     model.get_layer("lstm_1").cell.bias.assign(np.full(20, 7.0))
-    np.testing.assert_array_equal(one.lengths(), before)
+    np.testing.assert_array_equal(one.norms(), before)
 
 
 def test_a_component_is_removed_only_if_every_weight_is_exactly_zero():
@@ -64,14 +64,14 @@ def test_a_component_is_removed_only_if_every_weight_is_exactly_zero():
     value = np.array(kernel)
     value[4, 0] = 1e-30  # Its square is zero in float32.
     kernel.assign(value)
-    assert structures["lstm_1"].lengths()[4] == 0
+    assert structures["lstm_1"].norms()[4] == 0
     assert structures["lstm_1"].alive == 5
 
 
 def test_overlap_has_two_values():
     one = keras_iss.find_structures(language_model())["lstm_1"]
     with pytest.raises(ValueError, match="count_twice"):
-        one.lengths(overlap="thrice")
+        one.norms(overlap="thrice")
 
 
 def test_structures_are_found_by_the_end_of_their_path():

@@ -66,17 +66,17 @@ def test_pruning_zeroes_components_everywhere_and_nothing_else():
 
 def test_a_threshold_prunes_what_is_shorter():
     model = language_model()
-    lengths = {s.name: s.lengths() for s in keras_iss.find_structures(model)}
-    threshold = np.median(np.concatenate(list(lengths.values())))
+    norms = {s.name: s.norms() for s in keras_iss.find_structures(model)}
+    threshold = np.median(np.concatenate(list(norms.values())))
     structures = keras_iss.prune(model, threshold=threshold)
     for one in structures:
-        wanted = lengths[one.name] < threshold
+        wanted = norms[one.name] < threshold
         np.testing.assert_array_equal(one.removed(), wanted)
 
 
 def test_a_structure_keeps_its_longest_component_whatever_the_threshold():
     model = language_model()
-    longest = keras_iss.find_structures(model)["lstm_1"].lengths().argmax()
+    longest = keras_iss.find_structures(model)["lstm_1"].norms().argmax()
     structures = keras_iss.prune(model, threshold=1e9)
     assert np.flatnonzero(~structures["lstm_1"].removed()) == [longest]
     assert structures["lstm_2"].alive == 1
@@ -86,10 +86,10 @@ def test_a_structure_keeps_its_longest_component_whatever_the_threshold():
 
 def test_a_count_keeps_the_longest():
     model = language_model()
-    lengths = keras_iss.find_structures(model)["lstm_1"].lengths()
+    norms = keras_iss.find_structures(model)["lstm_1"].norms()
     structures = keras_iss.prune(model, keep={"lstm_1": 2})
     kept = np.flatnonzero(~structures["lstm_1"].removed())
-    assert set(kept) == set(np.argsort(lengths)[-2:])
+    assert set(kept) == set(np.argsort(norms)[-2:])
     assert structures["lstm_2"].alive == 4
 
 

@@ -281,7 +281,7 @@ def test_a_component_with_a_bias_stays_where_units_are_summed():
     value = np.array(bias)
     value[3 + 12] = 0.5  # The candidate of component 3.
     bias.assign(value)
-    assert structures["lstm"].lengths()[3] == 0
+    assert structures["lstm"].norms()[3] == 0
     assert structures["lstm"].removed().tolist() == [False] * 4 + [True] * 2
     small = keras_iss.shrink(model)
     x = np.random.default_rng(0).normal(size=(2, 4, FEATURES))

@@ -355,7 +355,7 @@ def test_frozen_components_go_on_after_a_cut():
     model.compile(keras.optimizers.Adam(0.01), "mse")
     one = keras_iss.find_structures(model)["one"]
     prune = keras_iss.ISSPruneCallback(
-        float(np.median(one.lengths())), freeze=True
+        float(np.median(one.norms())), freeze=True
     )
     small = keras_iss.fit(
         model, *data_for(model), epochs=4, verbose=0, callbacks=[prune]

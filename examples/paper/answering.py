@@ -36,7 +36,7 @@ class Plan:
         longest_question: Integer.
         at_least: Integer, how often a word must occur to be known.
         threshold: Float, single weights below it are zeroed.
-        short: Float, components of a shorter group length are cut out.
+        short: Float, components of a shorter group norm are cut out.
         scored: Optional integer, how many questions are scored after each
             epoch.
     """

@@ -55,7 +55,7 @@ class Task(abc.ABC):
         name: String.
         plan: Dataclass with what the recipe needs, of it here: `epochs`,
             `parts` in an epoch, `threshold` of single weights, and
-            `short`: group lengths below which components are pruned at last.
+            `short`: group norms below which components are pruned at last.
         rows: Dict from name to `Row`.
         seed: Integer.
     """
@@ -254,8 +254,7 @@ def strongest(structures, count):
     Lengths are compared with the mean of their own layer.
     """
     relative = {
-        one.name: one.lengths() / one.lengths().mean()
-        for one in structures.free
+        one.name: one.norms() / one.norms().mean() for one in structures.free
     }
     limit = np.sort(np.concatenate(list(relative.values())))[-count]
     return {
@@ -483,7 +482,7 @@ class Training:
         }
         result.update(self._export(served))
         pictures.units_over_epochs(result, folder / "units.png")
-        pictures.group_lengths(result, folder / "before.npz", folder)
+        pictures.group_norms(result, folder / "before.npz", folder)
         pictures.matrices(result, folder / "before.npz", folder)
         return result
 

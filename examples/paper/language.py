@@ -36,7 +36,7 @@ class Plan:
         dropout: Float, or four for a highway network.
         l2: Float.
         threshold: Float, single weights below it are zeroed.
-        short: Float, components of a shorter group length are cut out.
+        short: Float, components of a shorter group norm are cut out.
     """
 
     units: tuple

@@ -9,12 +9,12 @@ def remember(structures, path):
 
     Args:
         structures: `Structures` of the model.
-        path: `pathlib.Path` of an `.npz` file: the group lengths of each
+        path: `pathlib.Path` of an `.npz` file: the group norms of each
             structure, and the weights of its layer, rows over rows.
     """
     arrays = {}
     for one in structures:
-        arrays[f"{one.name}/lengths"] = one.lengths()
+        arrays[f"{one.name}/norms"] = one.norms()
         matrix = _weights(one)
         if matrix is not None:
             arrays[f"{one.name}/matrix"] = matrix.astype("float16")
@@ -67,21 +67,21 @@ def units_over_epochs(result, path):
     _save(figure, path)
 
 
-def group_lengths(result, before, folder):
-    """A histogram of the group lengths of each structure."""
+def group_norms(result, before, folder):
+    """A histogram of the group norms of each structure."""
     with np.load(before) as saved:
-        lengths = {
-            key.removesuffix("/lengths"): saved[key]
+        norms = {
+            key.removesuffix("/norms"): saved[key]
             for key in saved.files
-            if key.endswith("/lengths")
+            if key.endswith("/norms")
         }
     figure, axes = _figure(
         1,
-        len(lengths),
-        figsize=(4 * len(lengths), 3.5),
+        len(norms),
+        figsize=(4 * len(norms), 3.5),
         squeeze=False,
     )
-    for (name, values), panel in zip(lengths.items(), axes[0]):
+    for (name, values), panel in zip(norms.items(), axes[0]):
         stay = np.isin(np.arange(len(values)), result["left"][name])
         panel.hist(
             [values[stay], values[~stay]],
@@ -90,9 +90,9 @@ def group_lengths(result, before, folder):
             color=["tab:blue", "tab:red"],
             label=[f"stay ({stay.sum()})", f"go ({(~stay).sum()})"],
         )
-        panel.set(title=name, xlabel="group length", ylabel="units")
+        panel.set(title=name, xlabel="group norm", ylabel="units")
         panel.legend()
-    _save(figure, folder / "group_lengths.png")
+    _save(figure, folder / "group_norms.png")
 
 
 def matrices(result, before, folder):
@@ -109,7 +109,7 @@ def matrices(result, before, folder):
         1, len(shown), figsize=(5 * len(shown), 5), squeeze=False
     )
     for (name, matrix), panel in zip(shown.items(), axes[0]):
-        units = len(np.load(before)[f"{name}/lengths"])
+        units = len(np.load(before)[f"{name}/norms"])
         gone = ~np.isin(np.arange(units), result["left"][name])
         scale = max(np.quantile(np.abs(matrix), 0.99), 1e-9)
         image = np.clip(1 - np.abs(matrix) / scale, 0, 1)

@@ -69,7 +69,7 @@ def find_structures(model, include=("recurrent",)):
 
     Returns:
         A `Structures`: `structures["lstm_1"]` is a `Structure` with `size`,
-        `slices`, `pinned` and `lengths()`; `print(structures)` is a table.
+        `slices`, `pinned` and `norms()`; `print(structures)` is a table.
 
     Raises:
         TypeError: if `model` is no Keras model.

@@ -78,8 +78,8 @@ def random_counts(structures, seed):
 
 def middle_length(structures):
     """A threshold that parts the components."""
-    lengths = [one.lengths() for one in structures.free]
-    return float(np.median(np.concatenate(lengths)))
+    norms = [one.norms() for one in structures.free]
+    return float(np.median(np.concatenate(norms)))
 
 
 # Outputs.

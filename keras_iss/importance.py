@@ -1,4 +1,4 @@
-"""Scores of components: which of them a trained model can best do without."""
+"""How much a trained model needs each of its components."""
 
 import keras
 import numpy as np
@@ -7,29 +7,29 @@ from keras import ops
 from keras_iss._checks import check_count
 from keras_iss._data import as_tuple, check_data, is_arrays
 from keras_iss._keras.layers import inner_layers
-from keras_iss._lengths import Groups
+from keras_iss._norms import Groups
 from keras_iss._rebuilding import carried_states
 from keras_iss._scopes import distribution_scope
 from keras_iss.structures import by_variable, check_finite, frozen
 from keras_iss.tracing.find import find_structures
 
 
-def rank(
+def estimate_importance(
     model,
     data=None,
-    by="length",
+    by="norm",
     batches=16,
     batch_size=32,
     include=("recurrent",),
 ):
-    """Scores every component of a model; the lowest can best be spared.
+    """Estimates how much a model needs each component.
 
     Args:
         model: A built `keras.Model`; for `"taylor"` a compiled one.
         data: What `fit` takes to train on: a tuple `(inputs, targets)` or
             `(inputs, targets, sample_weights)` of arrays, or a `Dataset`,
             `PyDataset` or `DataLoader`. Only `"taylor"` needs it.
-        by: `"length"` (default), the group length; or `"taylor"`, the square
+        by: `"norm"` (default), the group norm; or `"taylor"`, the square
             of what the loss would change by to first order if the component
             were zero, averaged over batches.
         batches: Integer, how many batches `"taylor"` looks at.
@@ -38,9 +38,9 @@ def rank(
 
     Returns:
         Dict from the name of a structure to a float array of shape `(size,)`.
-        It goes into `prune` as `scores`. The model is left as it was. A
-        structure with weights that are not trainable has no `"taylor"` score,
-        and is left out: `prune` takes its group lengths.
+        It goes into `prune` as `importance`. The model is left as it was. A
+        structure with weights that are not trainable has no
+        `"taylor"` importance, and is left out: `prune` takes its group norms.
 
     Raises:
         TypeError: if `data` is nothing that `fit` could train on, or `batches`
@@ -57,8 +57,9 @@ def rank(
         ...     keras.layers.Dense(1)])
         >>> model.compile("adam", "mse")
         >>> data = np.ones((4, 5, 3)), np.zeros((4, 1))
-        >>> scores = keras_iss.rank(model, data, by="taylor")
-        >>> structures = keras_iss.prune(model, weights=0.5, scores=scores)
+        >>> importance = keras_iss.estimate_importance(model, data, by="taylor")
+        >>> structures = keras_iss.prune(
+        ...     model, weights=0.5, importance=importance)
 
     Source: Molchanov et al., "Importance Estimation for Neural Network
     Pruning", CVPR 2019, equation 8, summed over the weights of a component
@@ -66,15 +67,17 @@ def rank(
     """
     structures = find_structures(model, include)
     check_finite(structures)
-    if by == "length":
-        return {one.name: one.lengths() for one in structures}
+    if by == "norm":
+        return {one.name: one.norms() for one in structures}
     if by != "taylor":
-        raise ValueError(f'`by` must be "length" or "taylor". Received: {by!r}')
+        raise ValueError(f'`by` must be "norm" or "taylor". Received: {by!r}')
     if data is None:
-        raise ValueError('`rank(..., by="taylor")` needs `data`.')
+        raise ValueError(
+            '`estimate_importance(..., by="taylor")` needs `data`.'
+        )
     if not getattr(model, "compiled", False):
         raise ValueError(
-            f"`{model.name}` has no loss, which the Taylor score is of: "
+            f"`{model.name}` has no loss, which the Taylor importance is of: "
             "compile it first."
         )
     check_data(data, model=model)
@@ -98,7 +101,7 @@ def _taylor(model, structures, data, batches, batch_size):
             shuffle=False,
             verbose=0,
         ).history.get("loss", [])
-        scores = recorder.scores()
+        importance = recorder.importance()
     finally:
         try:
             restore()
@@ -106,13 +109,15 @@ def _taylor(model, structures, data, batches, batch_size):
             # An interrupt may have come in the first.
             restore()
     if not losses:
-        raise ValueError("`data` holds no batch, which a score is computed of.")
+        raise ValueError(
+            "`data` holds no batch, which an importance is computed from."
+        )
     if not np.isfinite(losses).all():
         raise ValueError(
             f"The loss of `{model.name}` is {losses[-1]} on this data, which "
-            "no score can be computed from. Look for NaN in the data."
+            "no importance can be computed from. Look for NaN in the data."
         )
-    return scores
+    return importance
 
 
 def _restorer(model):
@@ -209,7 +214,7 @@ class _Recorder(keras.optimizers.Optimizer):
                 total.assign_add(ops.square(change))
         self._iterations.assign_add(1)
 
-    def scores(self):
+    def importance(self):
         """Dict from structure to the mean over the batches."""
         count = max(int(ops.convert_to_numpy(self._iterations)), 1)
         return {

@@ -1,4 +1,4 @@
-"""Group lengths and what scales components, in `keras.ops`."""
+"""Group norms and what scales components, in `keras.ops`."""
 
 import numpy as np
 from keras import ops
@@ -30,7 +30,7 @@ class Groups:
             for group in parts
         ]
 
-    def squared_lengths(self, values):
+    def squared_norms(self, values):
         """The sum of squares of each component, as float32 `(size,)`."""
         return self.sums([ops.square(ops.cast(v, "float32")) for v in values])
 
