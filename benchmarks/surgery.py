@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 import keras_iss
-from keras_iss import _verification
+from keras_iss.surgery import verification
 
 KEEP = {"lstm_1": 373, "lstm_2": 315}
 SECONDS_LIMIT = 5.0
@@ -69,7 +69,7 @@ def operate(model, keep):
 
     Those of `verify` are a part of those of `shrink`.
     """
-    compare, seconds = _verification.verify, {}
+    compare, seconds = verification.verify, {}
 
     def timed(*args):
         start = time.perf_counter()
@@ -81,7 +81,7 @@ def operate(model, keep):
     marks.append(time.perf_counter())
     keras_iss.prune(model, keep=keep)
     marks.append(time.perf_counter())
-    with mock.patch.object(_verification, "verify", timed):
+    with mock.patch.object(verification, "verify", timed):
         small = keras_iss.shrink(model)
     marks.append(time.perf_counter())
     parts = ("find_structures", "prune", "shrink")

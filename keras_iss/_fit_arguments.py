@@ -8,12 +8,12 @@ import keras
 
 from keras_iss._checks import check_count, check_model, is_whole, number
 from keras_iss._data import check_arrays, is_arrays
-from keras_iss._models import keeps_class
 from keras_iss._scopes import check_scope
 from keras_iss.callbacks import RemovingCallback, StructuresCallback
 from keras_iss.optimizers import proximal_of
 from keras_iss.structures import is_finite, quoted
 from keras_iss.surgery import shrink
+from keras_iss.surgery.models import keeps_class
 from keras_iss.tracing.find import check_include, find_structures, is_built
 
 DEFAULT = ("recurrent",)

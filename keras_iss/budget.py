@@ -22,11 +22,11 @@ from keras_iss._checks import (
     number,
 )
 from keras_iss._data import check_data
-from keras_iss._sizes import Budget, allot, check_importance
 from keras_iss._strength_control import StrengthControl
 from keras_iss.callbacks import RemovingCallback
 from keras_iss.importance import estimate_importance
 from keras_iss.optimizers import left_alone, proximal_of
+from keras_iss.selection import Budget, allot, check_importance
 from keras_iss.structures import Structure, check_finite, is_finite, quoted
 from keras_iss.tracing.find import find_structures
 

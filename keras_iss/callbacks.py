@@ -20,10 +20,10 @@ import numpy as np
 
 from keras_iss._checks import check_flag, is_whole
 from keras_iss._scopes import check_scope
-from keras_iss._zeroing import zero_components, zero_elements
 from keras_iss.optimizers import proximal_of, warn_of_dead
+from keras_iss.selection import below, check_threshold
 from keras_iss.structures import check_finite, is_finite
-from keras_iss.surgery import below, check_threshold
+from keras_iss.surgery.zeroing import zero_components, zero_elements
 from keras_iss.tracing.find import check_include, find_structures, is_built
 
 

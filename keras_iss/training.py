@@ -15,7 +15,6 @@ from keras_iss._fit_arguments import (
     included,
 )
 from keras_iss._keras.step_functions import StateGuard
-from keras_iss._sampling import first_samples
 from keras_iss._stream import streamed
 from keras_iss._whole_files import saved_whole
 from keras_iss.callbacks import (
@@ -25,6 +24,7 @@ from keras_iss.callbacks import (
 )
 from keras_iss.structures import is_finite
 from keras_iss.surgery import shrink
+from keras_iss.surgery.sampling import first_samples
 from keras_iss.tracing.find import find_structures, is_built
 from keras_iss.tracing.graph import UntraceableError, graph_of
 

@@ -6,8 +6,8 @@ import pytest
 from keras import layers, ops
 
 import keras_iss
-from keras_iss._sampling import Sampler, vocabulary
-from keras_iss._verification import VerificationError
+from keras_iss.surgery.sampling import Sampler, vocabulary
+from keras_iss.surgery.verification import VerificationError
 from keras_iss.tracing.graph import graph_of
 from keras_iss.tracing.registry import _LAYER_RULES
 from tests.cases import head, inputs_for, lstm, randomize, sequence, tokens

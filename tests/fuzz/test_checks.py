@@ -167,19 +167,21 @@ def test_a_wrong_rule_is_noticed_by_the_comparison_and_by_the_checks(
 ):
     outcome = check(FAULTY, settings())
     assert outcome.kind == "the comparison in shrink: wrong numbers"
-    monkeypatch.setattr("keras_iss._verification.verify", lambda *_: None)
+    monkeypatch.setattr(
+        "keras_iss.surgery.verification.verify", lambda *_: None
+    )
     outcome = check(FAULTY, settings())
     assert outcome.kind == "outputs: output … differs by …"
     assert outcome.double
 
 
 def test_a_false_alarm_of_the_comparison_is_a_fault(monkeypatch):
-    from keras_iss._verification import VerificationError
+    from keras_iss.surgery.verification import VerificationError
 
     def alarm(*args):
         raise VerificationError("Something is wrong.")
 
-    monkeypatch.setattr("keras_iss._verification.verify", alarm)
+    monkeypatch.setattr("keras_iss.surgery.verification.verify", alarm)
     outcome = check(GRAPH, settings())
     assert outcome.kind == "the comparison in shrink: a false alarm"
 

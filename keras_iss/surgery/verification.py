@@ -10,7 +10,7 @@ from keras_iss._keras.graphs import graph_behind
 from keras_iss._keras.layers import inner_layers, takes_training
 from keras_iss._keras.masks import attach_mask, attached_mask
 from keras_iss._keras.running import call_without_effects
-from keras_iss._sampling import LENGTHS, Sampler, first_samples
+from keras_iss.surgery.sampling import LENGTHS, Sampler, first_samples
 from keras_iss.tracing.graph import graph_of
 
 # Of the largest value of an output, and beside it, in float32. What is above

@@ -15,8 +15,6 @@ import warnings
 import keras
 import numpy as np
 
-from keras_iss._attributes import carry_attributes, layer_pairs
-from keras_iss._duplicates import UncopyableError, duplicate
 from keras_iss._keras.configs import trusted_configs
 from keras_iss._keras.errors import message_of
 from keras_iss._keras.graphs import graph_behind, nodes_in_order, producer
@@ -34,17 +32,19 @@ from keras_iss._keras.masks import (
     detach_masks,
     masks_of_outputs,
 )
-from keras_iss._loading import (
-    loading_problem,
-    shares_layers,
-    smaller_of_its_class,
-)
-from keras_iss._models import model_like, sequential_like
 from keras_iss._objects import remade
 from keras_iss._optimizer_state import carry_exclusions, like, slots
 from keras_iss._scopes import distribution_scope, known_objects
 from keras_iss.regularizers import STRENGTH
 from keras_iss.structures import quoted
+from keras_iss.surgery.attributes import carry_attributes, layer_pairs
+from keras_iss.surgery.duplicates import UncopyableError, duplicate
+from keras_iss.surgery.loading import (
+    loading_problem,
+    shares_layers,
+    smaller_of_its_class,
+)
+from keras_iss.surgery.models import model_like, sequential_like
 from keras_iss.tracing.graph import UntraceableError
 from keras_iss.tracing.rules.recurrent import is_uneven
 

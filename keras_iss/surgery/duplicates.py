@@ -9,11 +9,6 @@ import types
 
 import keras
 
-from keras_iss._attributes import (
-    closes_over_state,
-    copied_containers,
-    holds_state,
-)
 from keras_iss._keras.layers import (
     attributes,
     bare_layer,
@@ -24,6 +19,11 @@ from keras_iss._keras.layers import (
     name_scope_of,
     own_variables,
     track_variable,
+)
+from keras_iss.surgery.attributes import (
+    closes_over_state,
+    copied_containers,
+    holds_state,
 )
 
 

@@ -7,7 +7,7 @@ import numbers
 
 import numpy as np
 
-from keras_iss._checks import number
+from keras_iss._checks import check_amount, number
 from keras_iss.structures import norms_of, quoted, removed_of
 
 
@@ -224,3 +224,110 @@ def _relative(importance, alive):
     relative = np.clip(relative, -1e30, 1e30)
     relative[np.argmax(relative)] = np.inf
     return relative
+
+
+def check_threshold(threshold):
+    """A threshold as a float, or an error. See `check_amount`."""
+    return check_amount(
+        threshold,
+        "threshold",
+        "it is compared with group norms, which are never negative",
+        finite=False,
+    )
+
+
+def below(norms, threshold):
+    """The components shorter than a threshold, but never all of them.
+
+    Returns:
+        Integer array.
+    """
+    short = norms < threshold
+    if short.all():
+        short[np.argmax(norms)] = False
+    return np.flatnonzero(short)
+
+
+def resolve_keep(structures, keep, importance=None):
+    """What stays of each structure.
+
+    Args:
+        structures: `Structures`.
+        keep: As in `prune`.
+        importance: Optional dict from name to the importance of its components.
+            Where there are none, group norms are taken.
+
+    Returns:
+        Dict from the name of a structure to a sorted integer array.
+    """
+    if not isinstance(keep, collections.abc.Mapping):
+        raise TypeError(
+            "`keep` must be a dict from the name of a structure to a count "
+            f"or indices. Received: {keep!r} (of type {type(keep).__name__})"
+        )
+    if not keep:
+        raise ValueError(
+            "`keep` is empty. It takes what stays of a structure, as in "
+            f"`keep={{{next(iter(structures.keys()))!r}: 8}}`."
+        )
+    resolved = {}
+    for key, wanted in keep.items():
+        one = structures[key]
+        if one.name in resolved:
+            raise ValueError(
+                f"`keep` names the structure `{one.name}` twice: the units of "
+                f"{quoted(one.makers)} are tied. Name one of them."
+            )
+        resolved[one.name] = _resolve(
+            one, wanted, (importance or {}).get(one.name)
+        )
+    return resolved
+
+
+def _resolve(structure, wanted, importance=None):
+    name, size = structure.name, structure.size
+    wanted = number(wanted)
+    if structure.pinned:
+        raise ValueError(
+            f"`{name}` is pinned and must keep its size: {structure.pinned}."
+        )
+    no_indices = (bool, str, bytes, collections.abc.Mapping)
+    if isinstance(wanted, no_indices) or not isinstance(
+        wanted, (numbers.Integral, collections.abc.Iterable)
+    ):
+        raise TypeError(
+            f"`keep` takes a count or a sequence of indices for `{name}`. "
+            f"Received: {wanted!r} (of type {type(wanted).__name__})"
+        )
+    if isinstance(wanted, numbers.Integral):
+        if not 1 <= wanted <= size:
+            raise ValueError(
+                f"`{name}` has {size} components and keeps at least one: "
+                f"`keep` takes 1 to {size} for it. Received: {wanted}"
+            )
+        importance = structure.norms() if importance is None else importance
+        order = np.argsort(-importance, kind="stable")
+        return np.sort(order[:wanted])
+    indices = list(wanted)
+    if not indices:
+        raise ValueError(
+            f"`keep` is empty for `{name}`, which keeps at least one of its "
+            f"{size} components."
+        )
+    for index in indices:
+        if isinstance(index, (bool, np.bool_)) or not isinstance(
+            index, numbers.Integral
+        ):
+            raise TypeError(
+                f"`keep` takes integer indices for `{name}`. Received: "
+                f"{index!r} (of type {type(index).__name__})"
+            )
+        if not 0 <= index < size:
+            raise ValueError(
+                f"`keep` gives index {index} for `{name}`, whose components "
+                f"are 0 to {size - 1}."
+            )
+    if len(set(indices)) < len(indices):
+        repeated = next(x for x in indices if indices.count(x) > 1)
+        raise ValueError(f"`keep` gives index {repeated} of `{name}` twice.")
+    return np.sort(np.array(indices, int))

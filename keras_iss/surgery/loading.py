@@ -11,14 +11,14 @@ import itertools
 import keras
 import numpy as np
 
-from keras_iss._attributes import differing_attributes
 from keras_iss._keras.errors import message_of
 from keras_iss._keras.layers import attributes, inner_layers, state_of
 from keras_iss._keras.running import call_without_effects
 from keras_iss._keras.saving import loaded_from_its_config
 from keras_iss._objects import remade
-from keras_iss._sampling import LENGTHS, Sampler
 from keras_iss._scopes import known_objects, own_objects
+from keras_iss.surgery.attributes import differing_attributes
+from keras_iss.surgery.sampling import LENGTHS, Sampler
 from keras_iss.tracing.graph import graph_of
 
 _MOST_TRIALS = 256

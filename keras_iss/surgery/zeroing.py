@@ -146,3 +146,12 @@ def _restored_on_failure():
                 value = np.frombuffer(store.read(size), dtype).reshape(shape)
                 variable.assign(value)
             raise
+
+
+def not_kept(structures, kept):
+    """Pairs of a structure and the components that are not kept of it."""
+    return [
+        (one, np.setdiff1d(np.arange(one.size), kept[one.name]))
+        for one in structures
+        if one.name in kept
+    ]
