@@ -40,6 +40,22 @@ def remade(old, edit=lambda config, stand_ins: config):
     return new
 
 
+def unbuilt(config):
+    """A config whose inner layers are built when they are called.
+
+    Else they are built at once, for the inputs that the old ones had.
+    """
+    if isinstance(config, dict):
+        return {
+            key: unbuilt(value)
+            for key, value in config.items()
+            if key != "build_config"
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(map(unbuilt, config))
+    return config
+
+
 class StandIns:
     """Named stand-ins for the functions and classes of one object."""
 

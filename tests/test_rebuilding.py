@@ -929,6 +929,70 @@ def test_a_call_takes_the_one_length_that_an_inner_call_reads():
     assert small.input_shape == (None, 4, 3)
 
 
+class TimesLengthOfAFixedOne(keras.Model):
+    """As `TimesLength`, but what is called first tells it a length to take."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x):
+        h = self.inner(x)
+        return h * float(h.shape[1] or 1)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        layers.GRU(4, return_sequences=True),
+        layers.Conv1D(4, 2, padding="same"),
+        layers.Bidirectional(layers.LSTM(2, return_sequences=True)),
+    ],
+)
+def test_a_length_is_tried_that_an_inner_model_fixes(inner):
+    x = keras.Input((None, 3))
+    inner = keras.Sequential([keras.Input((4, 3)), inner])
+    h = TimesLengthOfAFixedOne(inner)(x)
+    model = keras.Model(x, head(lstm(5, name="outer")(h)))
+    assert shrunk(model).get_layer("outer").units == 3
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda: layers.Bidirectional(layers.GRU(4)),
+        lambda: layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)]),
+        lambda: keras.Sequential(
+            [layers.TimeDistributed(layers.Dense(3)), layers.GRU(4)]
+        ),
+        lambda: layers.Bidirectional(
+            layers.RNN([layers.GRUCell(3), layers.SimpleRNNCell(4)])
+        ),
+    ],
+)
+def test_features_of_a_call_are_not_taken_for_time_steps(wrapped):
+    """A layer inside another has weights of their size, too."""
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.rnn = wrapped()
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(self.rnn(keras.ops.expand_dims(x, 1)))
+
+    model = Model()
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
+    model(x)
+    randomize(model)
+    first = keras_iss.find_structures(model).free[0]
+    small = keras_iss.shrink(model, keep={first.name: range(first.size)})
+    assert small.input_shape == (None, 3)
+    keras_iss.prune(model, keep={first.name: [1]})
+    same_outputs(keras_iss.shrink(model), model, x)
+
+
 class Tempered(keras.Model):
     """A Functional model of one's own class, with a `call` of its own."""
 

@@ -32,7 +32,7 @@ from keras_iss._keras.masks import (
     detach_masks,
     masks_of_outputs,
 )
-from keras_iss._objects import remade
+from keras_iss._objects import remade, unbuilt
 from keras_iss._optimizer_state import carry_exclusions, like, slots
 from keras_iss._scopes import distribution_scope, known_objects
 from keras_iss.regularizers import STRENGTH
@@ -208,7 +208,7 @@ class _Builder:
 
     def _edited(self, old, config, stand_ins):
         """The config of an operation, with its sizes and what it holds."""
-        config = _unbuilt(config)
+        config = unbuilt(config)
         for setting in self._settings[id(old)]:
             value = setting.value
             if setting.labels is not None:
@@ -221,7 +221,7 @@ class _Builder:
             if isinstance(old, keras.layers.Bidirectional):
                 # Only a draft: it makes its own from the config.
                 drafts = self._for_drafts()
-                entry = _unbuilt(stand_ins.serialized(drafts.operation(child)))
+                entry = unbuilt(stand_ins.serialized(drafts.operation(child)))
             else:
                 entry = stand_ins.entry(self.operation(child))
             config = _with(config, path, entry)
@@ -747,22 +747,6 @@ def _state(layer):
 def carried_states(layer):
     """What a stateful layer carries on, which is no variable of a model."""
     return keras.tree.flatten(getattr(layer, "states", None) or [])
-
-
-def _unbuilt(config):
-    """A config whose inner layers are built when they are called.
-
-    Else they are built at once, for the inputs that the old ones had.
-    """
-    if isinstance(config, dict):
-        return {
-            key: _unbuilt(value)
-            for key, value in config.items()
-            if key != "build_config"
-        }
-    if isinstance(config, (list, tuple)):
-        return type(config)(map(_unbuilt, config))
-    return config
 
 
 def _with(config, path, value):

@@ -17,7 +17,7 @@ from keras_iss._keras.graphs import (
 from keras_iss._keras.layers import inner_layers
 from keras_iss._keras.masks import attached_mask, masks_taken_off
 from keras_iss._keras.variables import without_values
-from keras_iss._objects import remade
+from keras_iss._objects import remade, unbuilt
 from keras_iss.tracing.fingerprint import Fingerprint, knows_phases
 
 # Of dimensions that are open, where it may matter.
@@ -336,7 +336,8 @@ def _check_open_lengths(model, exact):
     inputs = exact.graph.inputs
     if all(None not in x.shape[1:] for x in keras.tree.flatten(inputs)):
         return
-    for length in _TRIED_LENGTHS:
+    is_tried = False
+    for length in (*_TRIED_LENGTHS, *_fixed_lengths(model)):
 
         def closed(x, length=length):
             shape = [length if n is None else n for n in x.shape[1:]]
@@ -349,12 +350,38 @@ def _check_open_lengths(model, exact):
         except UntraceableError:
             # It may be too short, or fit no other length.
             continue
+        is_tried = True
         if closer.fingerprint != exact.fingerprint:
             raise UntraceableError(
                 "looks at the lengths of its inputs in Python, and is called "
                 "on inputs whose lengths are open: give the inputs of the "
                 "whole model fixed lengths"
             )
+    if not is_tried:
+        raise UntraceableError(
+            "is called on inputs whose lengths are open, and cannot be called "
+            "on any of those that were tried: give the inputs of the whole "
+            "model fixed lengths"
+        )
+
+
+def _fixed_lengths(model):
+    """The sizes that models inside a model fix in their inputs."""
+    functions = [
+        graph_behind(layer)
+        for layer in inner_layers(model)
+        if layer is not model and isinstance(layer, keras.Model)
+    ]
+    return sorted(
+        {
+            size
+            for function in functions
+            if function is not None
+            for x in keras.tree.flatten(inputs_as_given(function))
+            for size in x.shape[1:]
+            if size is not None
+        }
+    )
 
 
 def _calls_models_as_they_are(graph):
@@ -380,6 +407,11 @@ def _can_be_built(model, graph):
 
     def call(node, args, kwargs):
         operation = node.operation
+        if isinstance(operation, keras.Model) and args:
+            function = graph_behind(operation)
+            if function is not None:
+                inputs = keras.tree.flatten(args[0])
+                return _graph(function).run(inputs, call)
         if id(operation) not in made:
             made[id(operation)] = _made_anew(operation)
         return made[id(operation)](*args, **kwargs)
@@ -402,7 +434,7 @@ def _made_anew(operation):
     if is_model or not isinstance(operation, keras.layers.Layer):
         return operation
     try:
-        return remade(operation)
+        return remade(operation, lambda config, _: unbuilt(config))
     except Exception:
         return operation
 
