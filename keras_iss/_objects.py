@@ -153,6 +153,11 @@ class StandIns:
     def put_real_ones_into(self, new):
         """Puts functions where their stand-ins are, in all that is held."""
         real = {id(one): function for one, function in self._real.values()}
+        # Keras leaves some functions as what a config says of them, such as
+        # the mask of a `Lambda`.
+        real.update(
+            (one.__name__, function) for one, function in self._real.values()
+        )
         if real:
             _swap(new, real, set())
 
@@ -206,8 +211,23 @@ def _mapped(value, function):
     return function(value)
 
 
+def _told_function(value):
+    """The name of the function that a config stands for, or `None`."""
+    if isinstance(value, dict) and value.get("class_name") == "function":
+        name = value.get("config")
+        return name if isinstance(name, str) else None
+    return None
+
+
 def _swap(holder, real, seen):
-    """Replaces what is held in attributes, lists and dicts."""
+    """Replaces what is held in attributes, lists and dicts.
+
+    Args:
+        holder: A layer, a list or a dict.
+        real: Dict to the real functions, from the `id`s of their stand-ins
+            and from their names.
+        seen: Set of the `id`s of what has been looked at.
+    """
     if id(holder) in seen:
         return
     seen.add(id(holder))
@@ -222,6 +242,8 @@ def _swap(holder, real, seen):
     for name, value in items:
         if id(value) in real:
             put(name, real[id(value)])
+        elif _told_function(value) in real:
+            put(name, real[_told_function(value)])
         elif type(value) is tuple and any(id(one) in real for one in value):
             put(name, tuple(real.get(id(one), one) for one in value))
         else:

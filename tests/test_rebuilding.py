@@ -993,6 +993,29 @@ def test_features_of_a_call_are_not_taken_for_time_steps(wrapped):
     same_outputs(keras_iss.shrink(model), model, x)
 
 
+def mask_as_it_was(inputs, mask):
+    return mask
+
+
+def doubled_in_a_lambda(x):
+    return 2.0 * x
+
+
+@pytest.mark.parametrize(
+    "mask", [mask_as_it_was, lambda x, mask: mask, lambda x, mask: None]
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_the_mask_function_of_a_lambda_stays(mask, named):
+    function = doubled_in_a_lambda if named else (lambda x: 2.0 * x)
+    x = sequence()
+    h = layers.Masking()(x)
+    h = lstm(5, return_sequences=True, name="lstm")(h)
+    h = layers.Lambda(function, mask=mask, name="doubled")(h)
+    model = keras.Model(x, head(layers.GRU(3, name="gru")(h)))
+    small = shrunk(model)
+    assert small.get_layer("doubled").mask is mask
+
+
 class Tempered(keras.Model):
     """A Functional model of one's own class, with a `call` of its own."""
 

@@ -907,3 +907,24 @@ def test_what_keras_iss_cannot_ask_of_the_numbers_of_a_dot_mode_is_pinned():
     y = layers.Attention()([lstm(4, name="lstm")(x), x, layers.Dense(1)(x)])
     one = keras_iss.find_structures(keras.Model(x, head(y)))["lstm"]
     assert "stretches" in one.pinned
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_free"),
+    [
+        ((4, 1), False),
+        ((1, 4, 1), False),
+        ((6, 1), False),
+        ((1, 1), True),
+        ((1, 1, 1), True),
+    ],
+)
+def test_what_keras_may_take_for_a_bias_of_the_last_axis(shape, is_free):
+    """On TensorFlow, a sum with a `(4, 1)` depends on the number of units."""
+    x = keras.Input((shape[-2] if shape[-1] == 1 and len(shape) > 1 else 4, 3))
+    h = layers.LSTM(6, return_sequences=True, name="lstm")(x)
+    y = h + np.ones(shape, "float32")
+    model = keras.Model(x, layers.Dense(2)(y))
+    pinned = keras_iss.find_structures(model)["lstm"].pinned
+    assert (pinned is None) == is_free
+    assert is_free or "for a bias of the last axis" in pinned

@@ -185,6 +185,30 @@ def elementwise(call, tensors, zero):
     return call.output(dict(enumerate(axes)))
 
 
+def pin_what_passes_for_a_bias(call, first, second):
+    """Pins the units of a sum that Keras on TensorFlow may take for another.
+
+    It adds a second summand that is longer than one in a single dimension to
+    the last axis of the first, if that is as long, whichever dimension it is.
+    Which size the axis has decides it, so that no size may change.
+
+    Args:
+        call: The `Call`.
+        first: `Traced`.
+        second: `Traced`.
+    """
+    count = len(second.shape)
+    long = [i for i, size in enumerate(second.shape) if size != 1]
+    if len(long) != 1 or second.shape[long[0]] is None:
+        return
+    if long[0] != count - 1 and len(first.shape) > 1:
+        call.pin(
+            [first, second],
+            "adds what Keras on TensorFlow may take for a bias of the last "
+            "axis",
+        )
+
+
 def contraction(call, terms, tensors, kept):
     """Products of tensors, summed over some of their dimensions.
 

@@ -8,6 +8,7 @@ from keras_iss.tracing.rules.common import (
     broadcast,
     concatenation,
     contraction,
+    pin_what_passes_for_a_bias,
 )
 
 
@@ -39,6 +40,9 @@ def _merge(call, inputs, zero):
                 (x.axes[0], *[None] * missing, *x.axes[1:]),
             )
         )
+    if isinstance(call.operation, keras.layers.Add):
+        for x in aligned[1:]:
+            pin_what_passes_for_a_bias(call, aligned[0], x)
     axes = broadcast(call, aligned, zero)
     return call.output(dict(enumerate(axes)))
 

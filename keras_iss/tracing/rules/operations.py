@@ -16,6 +16,7 @@ from keras_iss.tracing.rules.common import (
     dimensions,
     each,
     elementwise,
+    pin_what_passes_for_a_bias,
     reshaped,
     through,
 )
@@ -83,10 +84,16 @@ def full_like(call, x, fill_value):
 
 
 @operation_rule(
-    "Add Arctan2 BitwiseAnd BitwiseOr BitwiseXor Fmax Fmin Greater Heaviside "
+    "Arctan2 BitwiseAnd BitwiseOr BitwiseXor Fmax Fmin Greater Heaviside "
     "Hypot Less LogicalOr LogicalXor Maximum Minimum NotEqual Subtract"
 )
 def zero_where_both_are(call, x1, x2):
+    return elementwise(call, [x1, x2], _ALL_ZERO)
+
+
+@operation_rule("Add")
+def add(call, x1, x2):
+    pin_what_passes_for_a_bias(call, as_traced(x1), as_traced(x2))
     return elementwise(call, [x1, x2], _ALL_ZERO)
 
 
