@@ -8,7 +8,7 @@ every way there is, all with as many epochs and the same schedule:
 - magnitude pruning of single weights by TensorFlow Model Optimization (in its
   own Keras 2), to as many non-zero weights as `budget` has;
 - one shot: half of the epochs dense, then cut by group norm or by Taylor
-  score, and the other half fine-tuned;
+  importance, and the other half fine-tuned;
 - the paper's way: a constant group Lasso, components pruned by threshold;
 - `ISSBudget`, cutting as it trains or only at the end, with a regularizer or
   with `ProximalISS`.

@@ -311,8 +311,8 @@ class History:
     """What the picture shows of the second training.
 
     Attributes:
-        norms: Dict from structure to its group norms before the first
-            cut.
+        norms: Dict from structure to its group norms after the last epoch
+            with nothing removed.
         matrices: Dict from structure to its kernels then, input over hidden.
         left: Dict from structure to the indices of the units that stay.
         units: For each epoch, dict from structure to the units it had.
@@ -330,7 +330,9 @@ class History:
         structures = keras_iss.find_structures(model)
         self.units.append({one.name: one.size for one in structures})
         self.mult_adds.append(structures.counts().mult_adds)
-        if self.units[-1] != self.units[0]:
+        if self.units[-1] != self.units[0] or any(
+            one.removed().any() for one in structures
+        ):
             return
         for one in structures:
             cell = model.get_layer(one.name).cell

@@ -92,14 +92,15 @@ def check_step(model, structures, training):
         return
     rate = float(keras.ops.convert_to_numpy(proximal.learning_rate))
     for one in structures.free:
-        longest = one.norms().max()
-        if 0 < longest <= rate * proximal.strength:
+        largest = one.norms().max()
+        if 0 < largest <= rate * proximal.strength:
             raise ValueError(
                 f"The first step of `{proximal.name}` would remove all of "
                 f"`{one.name}`: it takes {rate:g} (the learning rate) times "
                 f"{proximal.strength:g} (`strength`) off every component, and "
-                f"the longest has {longest:.3g}. Use a `strength` well below "
-                f"{longest / rate / 100:.2g}, or an `ISSBudget`, which sets it."
+                f"the largest norm is {largest:.3g}. Use a `strength` well "
+                f"below {largest / rate / 100:.2g}, or an `ISSBudget`, which "
+                "sets it."
             )
 
 
@@ -220,7 +221,8 @@ class ISSPruneCallback(RemovingCallback):
 
     Args:
         threshold: Float, zero or more. Components whose group norm is below
-            it are pruned, as by `prune`. A structure keeps its longest one.
+            it are pruned, as by `prune`. A structure keeps that of
+            its largest norm.
         every: `"epoch"` (default), or an integer `n` for every `n` epochs.
         freeze: Boolean, defaults to `False`. If `True`, a component that was
             removed once, also before the training, is set to zero again at

@@ -1,4 +1,4 @@
-"""From a size that is asked for to the components that stay."""
+"""Which components stay: for a threshold, for sizes, for a size in all."""
 
 import collections.abc
 import dataclasses
@@ -106,6 +106,31 @@ def check_share(share, name):
     return share
 
 
+def by_structure(structures, values, argument):
+    """Pairs of a structure and what a dict has for it by any of its names.
+
+    Args:
+        structures: `Structures`.
+        values: Dict from the name of a structure.
+        argument: String, the name of the argument that the dict is.
+
+    Raises:
+        ValueError: if a structure is named twice.
+        KeyError: if a name is that of no structure.
+    """
+    named = set()
+    for key, value in values.items():
+        structure = structures[key]
+        if structure.name in named:
+            raise ValueError(
+                f"`{argument}` names the structure `{structure.name}` twice: "
+                f"the units of {quoted(structure.makers)} are tied. Name one "
+                "of them."
+            )
+        named.add(structure.name)
+        yield structure, value
+
+
 def check_importance(structures, importance):
     """Importances by the full names of their structures, as float arrays.
 
@@ -122,13 +147,7 @@ def check_importance(structures, importance):
             f"number for each component. Received: {type(importance).__name__}"
         )
     checked = {}
-    for key, values in importance.items():
-        one = structures[key]
-        if one.name in checked:
-            raise ValueError(
-                f"`importance` names the structure `{one.name}` twice: the "
-                f"units of {quoted(one.makers)} are tied. Name one of them."
-            )
+    for one, values in by_structure(structures, importance, "importance"):
         try:
             values = np.asarray(values, float)
         except (TypeError, ValueError) as error:
@@ -237,7 +256,7 @@ def check_threshold(threshold):
 
 
 def below(norms, threshold):
-    """The components shorter than a threshold, but never all of them.
+    """The components with a norm below a threshold, but never all of them.
 
     Returns:
         Integer array.
@@ -270,18 +289,11 @@ def resolve_keep(structures, keep, importance=None):
             "`keep` is empty. It takes what stays of a structure, as in "
             f"`keep={{{next(iter(structures.keys()))!r}: 8}}`."
         )
-    resolved = {}
-    for key, wanted in keep.items():
-        one = structures[key]
-        if one.name in resolved:
-            raise ValueError(
-                f"`keep` names the structure `{one.name}` twice: the units of "
-                f"{quoted(one.makers)} are tied. Name one of them."
-            )
-        resolved[one.name] = _resolve(
-            one, wanted, (importance or {}).get(one.name)
-        )
-    return resolved
+    importance = importance or {}
+    return {
+        one.name: _resolve(one, wanted, importance.get(one.name))
+        for one, wanted in by_structure(structures, keep, "keep")
+    }
 
 
 def _resolve(structure, wanted, importance=None):

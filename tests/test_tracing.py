@@ -909,22 +909,71 @@ def test_what_keras_iss_cannot_ask_of_the_numbers_of_a_dot_mode_is_pinned():
     assert "stretches" in one.pinned
 
 
+def one_long_dimension(shape):
+    """A sum with a constant, of a sequence of 4 steps and 6 units."""
+
+    def add(x):
+        steps = shape[-2] if len(shape) > 1 and shape[-1] == 1 else 4
+        h = layers.LSTM(6, return_sequences=True, name="lstm")(x[:, :steps])
+        return h + np.ones(shape, "float32")
+
+    return add
+
+
+def merged(layer):
+    def merge(x):
+        h = layers.LSTM(6, return_sequences=True, name="lstm")(x)
+        return layer()([h, keras.ops.sum(x, axis=-1, keepdims=True)])
+
+    return merge
+
+
+def depthwise(steps, **kwargs):
+    def convolve(x):
+        h = layers.LSTM(6, return_sequences=True, name="lstm")(x[:, :steps])
+        return layers.DepthwiseConv1D(
+            1, data_format="channels_first", **kwargs
+        )(layers.Permute((2, 1))(h))
+
+    return convolve
+
+
 @pytest.mark.parametrize(
-    ("shape", "is_free"),
+    ("build", "is_free"),
     [
-        ((4, 1), False),
-        ((1, 4, 1), False),
-        ((6, 1), False),
-        ((1, 1), True),
-        ((1, 1, 1), True),
+        (one_long_dimension((4, 1)), False),
+        (one_long_dimension((1, 4, 1)), False),
+        (one_long_dimension((6, 1)), False),
+        (one_long_dimension((8, 1)), False),
+        (one_long_dimension((1, 1)), True),
+        (one_long_dimension((1, 1, 1)), True),
+        (merged(layers.Add), False),
+        (merged(layers.Average), False),
+        (merged(layers.Subtract), True),
+        (depthwise(4), False),
+        (depthwise(6), False),
+        (depthwise(8), True),
+        (depthwise(4, use_bias=False), True),
     ],
 )
-def test_what_keras_may_take_for_a_bias_of_the_last_axis(shape, is_free):
+def test_what_keras_may_take_for_a_bias_of_the_last_axis(build, is_free):
     """On TensorFlow, a sum with a `(4, 1)` depends on the number of units."""
-    x = keras.Input((shape[-2] if shape[-1] == 1 and len(shape) > 1 else 4, 3))
-    h = layers.LSTM(6, return_sequences=True, name="lstm")(x)
-    y = h + np.ones(shape, "float32")
-    model = keras.Model(x, layers.Dense(2)(y))
-    pinned = keras_iss.find_structures(model)["lstm"].pinned
+    x = keras.Input(batch_shape=(1, 8, 3))
+    y = layers.Dense(2)(layers.Flatten()(build(x)))
+    pinned = keras_iss.find_structures(keras.Model(x, y))["lstm"].pinned
+    assert (pinned is None) == is_free
+    assert is_free or "for a bias of the last axis" in pinned
+
+
+@pytest.mark.parametrize(
+    ("bias_axes", "is_free"), [("t", False), ("e", True), ("te", True)]
+)
+def test_a_bias_that_keras_may_add_to_another_axis(bias_axes, is_free):
+    x = keras.Input((4, 3))
+    h = layers.EinsumDense(
+        "btd,de->bte", (4, 6), bias_axes=bias_axes, name="projected"
+    )(layers.LSTM(5, return_sequences=True)(x))
+    model = keras.Model(x, layers.Dense(2)(h))
+    pinned = keras_iss.find_structures(model, "dense")["projected"].pinned
     assert (pinned is None) == is_free
     assert is_free or "for a bias of the last axis" in pinned

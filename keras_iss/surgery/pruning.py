@@ -32,10 +32,11 @@ def prune(
         model: A built `keras.Model`.
         threshold: Float. Components whose group norm is below it are
             pruned, in every structure that is not pinned. A structure keeps
-            its longest component whatever the threshold.
+            the component with the largest norm whatever the threshold.
         keep: Dict from the name of a structure to what stays of it: an
-            integer, how many (the longest ones), or a sequence of indices.
-            Structures that it does not name stay as they are.
+            integer, how many (those with the largest norms), or a
+            sequence of indices. Structures that it does not name stay as they
+            are.
         include: Tuple of kinds of layers, as in `find_structures`.
         weights: Float above 0 and below 1, the share of the weights of the
             recurrent layers that may stay, or an integer, how many (of all

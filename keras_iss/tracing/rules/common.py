@@ -185,28 +185,31 @@ def elementwise(call, tensors, zero):
     return call.output(dict(enumerate(axes)))
 
 
-def pin_what_passes_for_a_bias(call, first, second):
+def pin_if_taken_for_a_bias(call, axes, shape, added, others=()):
     """Pins the units of a sum that Keras on TensorFlow may take for another.
 
-    It adds a second summand that is longer than one in a single dimension to
-    the last axis of the first, if that is as long, whichever dimension it is.
-    Which size the axis has decides it, so that no size may change.
+    Keras adds a second summand that is longer than one in a single dimension
+    to the last axis of the first, if that is as long, whichever dimension it
+    is. Where the sizes decide it, none of them may change.
 
     Args:
         call: The `Call`.
-        first: `Traced`.
-        second: `Traced`.
+        axes: List of `Axis` and `None`, the axes of the first summand.
+        shape: Tuple, its shape.
+        added: Tuple, the shape of the second summand.
+        others: Nested structure of `Traced` and `Axis` that are pinned too.
     """
-    count = len(second.shape)
-    long = [i for i, size in enumerate(second.shape) if size != 1]
-    if len(long) != 1 or second.shape[long[0]] is None:
+    longer = [i for i, size in enumerate(added) if size != 1]
+    if len(shape) < 2 or len(longer) != 1 or longer[0] == len(added) - 1:
         return
-    if long[0] != count - 1 and len(first.shape) > 1:
-        call.pin(
-            [first, second],
-            "adds what Keras on TensorFlow may take for a bias of the last "
-            "axis",
-        )
+    size, last = added[longer[0]], shape[-1]
+    if size is None or (axes[-1] is None and last is not None and last > size):
+        # Units that go only make it shorter.
+        return
+    call.pin(
+        [axes, others],
+        "adds what Keras on TensorFlow may take for a bias of the last axis",
+    )
 
 
 def contraction(call, terms, tensors, kept):

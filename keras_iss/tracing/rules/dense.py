@@ -9,6 +9,7 @@ from keras_iss.tracing.rules.common import (
     each,
     is_elementwise,
     keeps_zero,
+    pin_if_taken_for_a_bias,
     pin_unless_elementwise,
     pin_what_is_mixed,
 )
@@ -88,6 +89,9 @@ def einsum_dense(call, inputs):
             size = Axis.fixed(sizes[place]) if axis is None else axis
             call.set_size(("output_shape", place), size)
     written_axes = [axes.get(one) for one in written]
+    if layer.bias is not None:
+        added = tuple(layer.bias.shape)
+        pin_if_taken_for_a_bias(call, written_axes, shape, added)
     pin_what_is_mixed(call, written_axes, layer.activation)
     result = _after_bias(layer, carried)
     if last not in read:
@@ -192,6 +196,11 @@ def depthwise_convolution(call, inputs):
     written[channel] = several
     if channel == 1:
         # The last dimension is one of space.
+        if layer.bias is not None:
+            added = (1, *layer.bias.shape, *[1] * layer.rank)
+            pin_if_taken_for_a_bias(
+                call, written, call.output_shapes()[0], added
+            )
         pin_unless_elementwise(call, written, activation=layer.activation)
     else:
         pin_what_is_mixed(call, written, layer.activation)

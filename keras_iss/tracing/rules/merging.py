@@ -8,7 +8,7 @@ from keras_iss.tracing.rules.common import (
     broadcast,
     concatenation,
     contraction,
-    pin_what_passes_for_a_bias,
+    pin_if_taken_for_a_bias,
 )
 
 
@@ -40,9 +40,11 @@ def _merge(call, inputs, zero):
                 (x.axes[0], *[None] * missing, *x.axes[1:]),
             )
         )
-    if isinstance(call.operation, keras.layers.Add):
+    if isinstance(call.operation, (keras.layers.Add, keras.layers.Average)):
         for x in aligned[1:]:
-            pin_what_passes_for_a_bias(call, aligned[0], x)
+            pin_if_taken_for_a_bias(
+                call, aligned[0].axes, aligned[0].shape, x.shape, others=aligned
+            )
     axes = broadcast(call, aligned, zero)
     return call.output(dict(enumerate(axes)))
 

@@ -16,7 +16,7 @@ from keras_iss.tracing.rules.common import (
     dimensions,
     each,
     elementwise,
-    pin_what_passes_for_a_bias,
+    pin_if_taken_for_a_bias,
     reshaped,
     through,
 )
@@ -93,7 +93,10 @@ def zero_where_both_are(call, x1, x2):
 
 @operation_rule("Add")
 def add(call, x1, x2):
-    pin_what_passes_for_a_bias(call, as_traced(x1), as_traced(x2))
+    first, second = as_traced(x1), as_traced(x2)
+    pin_if_taken_for_a_bias(
+        call, first.axes, first.shape, second.shape, others=second
+    )
     return elementwise(call, [x1, x2], _ALL_ZERO)
 
 
