@@ -196,7 +196,9 @@ def depthwise_convolution(call, inputs):
     written[channel] = several
     if channel == 1:
         # The last dimension is one of space.
-        if layer.bias is not None:
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if layer.bias is not None and on_tensorflow:
+            # No CPU runs it there, so that other backends lose nothing.
             added = (1, *layer.bias.shape, *[1] * layer.rank)
             pin_if_taken_for_a_bias(
                 call, written, call.output_shapes()[0], added
