@@ -8,7 +8,7 @@ import keras
 
 from keras_iss._checks import check_count, check_model, is_whole, number
 from keras_iss._data import check_arrays, is_arrays
-from keras_iss._scopes import check_scope
+from keras_iss._keras.distribution import check_scope
 from keras_iss.callbacks import RemovingCallback, StructuresCallback
 from keras_iss.optimizers import proximal_of
 from keras_iss.structures import is_finite, quoted

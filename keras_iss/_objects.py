@@ -14,7 +14,7 @@ import types
 
 import keras
 
-from keras_iss._keras.layers import internal_names
+from keras_iss._keras.layers import names_no_config_tells
 
 _numbers = itertools.count()
 
@@ -198,8 +198,7 @@ def _hidden_names(value):
     """Names of what Keras keeps in a layer, which no config tells of."""
     if not isinstance(value, keras.layers.Layer):
         return ()
-    told = {"activity_regularizer", "_modules"}
-    return internal_names(value) - told
+    return names_no_config_tells(value)
 
 
 def _mapped(value, function):

@@ -1,49 +1,12 @@
-"""Scopes in which variables are made and configs are read."""
+"""The scope in which configs are read, with the classes of a user's own."""
 
-import contextlib
 import inspect
 
 import keras
 
+from keras_iss._keras.compiling import compile_arguments
 from keras_iss._keras.layers import inner_layers
-from keras_iss._optimizer_state import with_inner
-
-
-def distribution_scope(model):
-    """The scope of the strategy that a TensorFlow model is trained with."""
-    strategy = getattr(model, "_distribute_strategy", None)
-    return strategy.scope() if strategy else contextlib.nullcontext()
-
-
-def check_scope(model):
-    """Raises where Keras would fail in the middle of a step, with no message.
-
-    Args:
-        model: A built model, which need not be one of TensorFlow.
-
-    Raises:
-        ValueError: if weights were made outside the scope of the strategy
-            that the model is trained with.
-    """
-    strategies = [
-        getattr(model, "distribute_strategy", None),
-        *(
-            getattr(one, "_distribution_strategy", None)
-            for one in with_inner(getattr(model, "optimizer", None))
-        ),
-    ]
-    for strategy in strategies:
-        if strategy is None or strategy.num_replicas_in_sync == 1:
-            continue
-        for variable in model.variables:
-            made = getattr(variable._value, "distribute_strategy", None)
-            if made is not strategy:
-                raise ValueError(
-                    f"`{variable.path}` of `{model.name}` was made outside "
-                    f"the scope of the {type(strategy).__name__} that the "
-                    "model is trained with. Build it, and compile it, in "
-                    "`with strategy.scope():`."
-                )
+from keras_iss._keras.optimizer_state import with_inner
 
 
 def known_objects(model):
@@ -87,6 +50,6 @@ def _holders(model):
     yield from inner_layers(model)
     yield from with_inner(getattr(model, "optimizer", None))
     if getattr(model, "compiled", False):
-        for value in keras.tree.flatten(model._compile_config.config):
+        for value in keras.tree.flatten(compile_arguments(model)):
             if isinstance(value, keras.metrics.Metric):
                 yield value

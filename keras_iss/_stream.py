@@ -1,10 +1,11 @@
 """Data that goes on from one training to the next."""
 
 import keras
-from keras.src.trainers.data_adapters import (
-    array_data_adapter,
-    array_slicing,
-    get_data_adapter,
+
+from keras_iss._keras.data import (
+    are_arrays,
+    endless_batches,
+    split_off_validation,
 )
 
 _KEPT = 16
@@ -69,13 +70,13 @@ def streamed(x, y, batch_size, arguments):
     if hasattr(x, "__next__"):
         return Stream(x, steps), arguments
     weights = arguments.pop("sample_weight", None)
-    is_array = array_data_adapter.can_convert_arrays((x, y, weights))
+    is_array = are_arrays(x, y, weights)
     split = arguments.pop("validation_split", None)
     if split and is_array and arguments.get("validation_data") is None:
-        (x, y, weights), arguments["validation_data"] = (
-            array_slicing.train_validation_split((x, y, weights), split)
+        (x, y, weights), arguments["validation_data"] = split_off_validation(
+            (x, y, weights), split
         )
-    adapter = get_data_adapter(
+    batches = endless_batches(
         x,
         y,
         sample_weight=weights,
@@ -83,12 +84,4 @@ def streamed(x, y, batch_size, arguments):
         shuffle=shuffle and (is_array or isinstance(x, keras.utils.PyDataset)),
         class_weight=arguments.pop("class_weight", None),
     )
-    return Stream(_endless(adapter), steps), arguments
-
-
-def _endless(adapter):
-    """One pass after the other."""
-    while True:
-        adapter.on_epoch_begin()
-        yield from adapter.get_numpy_iterator()
-        adapter.on_epoch_end()
+    return Stream(batches, steps), arguments

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from keras_iss._checks import check_flag, is_whole
-from keras_iss._scopes import check_scope
+from keras_iss._keras.distribution import check_scope
 from keras_iss.optimizers import proximal_of, warn_of_dead
 from keras_iss.selection import below, check_threshold
 from keras_iss.structures import check_finite, is_finite

@@ -6,9 +6,9 @@ from keras import ops
 
 from keras_iss._checks import check_count
 from keras_iss._data import as_tuple, check_data, is_arrays
+from keras_iss._keras.distribution import distribution_scope
 from keras_iss._keras.layers import inner_layers
 from keras_iss._norms import Groups
-from keras_iss._scopes import distribution_scope
 from keras_iss.structures import by_variable, check_finite, frozen
 from keras_iss.surgery.rebuilding import carried_states
 from keras_iss.tracing.find import find_structures

@@ -16,14 +16,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_iss._keras.distribution import check_scope
+from keras_iss._keras.optimizer_state import with_inner
 from keras_iss._norms import (
     Groups,
     along_axis,
     owners_or_last,
     shared_owners,
 )
-from keras_iss._optimizer_state import with_inner
-from keras_iss._scopes import check_scope
 from keras_iss.regularizers import (
     attached_regularizers,
     check_strength,

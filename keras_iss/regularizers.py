@@ -19,9 +19,9 @@ import keras
 import numpy as np
 
 from keras_iss._checks import check_amount, check_model
+from keras_iss._keras.distribution import check_scope, distribution_scope
 from keras_iss._keras.layers import inner_layers
 from keras_iss._norms import Groups, along_axis
-from keras_iss._scopes import check_scope, distribution_scope
 from keras_iss.structures import (
     by_variable,
     check_finite,

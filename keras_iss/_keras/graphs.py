@@ -24,6 +24,19 @@ def graph_behind(model):
     return None
 
 
+def functional_of(model):
+    """The Functional model that a model is or, as a Sequential, holds.
+
+    Unlike `graph_behind`, it does not ask whether the model has a `call` of
+    its own. `None` for any other model or layer.
+    """
+    if isinstance(model, Functional):
+        return model
+    if isinstance(model, keras.Sequential):
+        return model._functional
+    return None
+
+
 def nodes_in_order(function):
     """The calls of a `keras.Function` in the order in which they run.
 

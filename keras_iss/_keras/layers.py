@@ -76,6 +76,11 @@ def _names_in_models():
     return frozenset(names)
 
 
+def names_no_config_tells(layer):
+    """Names of what Keras keeps in a layer and never writes to its config."""
+    return internal_names(layer) - {"activity_regularizer", "_modules"}
+
+
 def replace_layer(holder, name, layer):
     """Puts another layer into an attribute, also of a layer that is built."""
     holder._tracker.untrack(attributes(holder)[name])
@@ -137,6 +142,16 @@ def name_scope_of(layer):
     return layer._open_name_scope()
 
 
+def build_shapes(layer):
+    """Dict of the shapes that a layer was built with, by argument."""
+    return dict(getattr(layer, "_build_shapes_dict", None) or {})
+
+
+def set_trainable_alone(layer, trainable):
+    """Sets whether a layer trains, and leaves the layers inside it."""
+    layer._trainable = trainable
+
+
 def track_variable(layer, variable):
     """Makes a variable one of the weights of a layer."""
     layer._track_variable(variable)
@@ -155,6 +170,11 @@ def seed_states(layer):
 def state_of(model):
     """The weights of a model, and the seeds; not those of its metrics."""
     return [*model.weights, *seed_states(model)]
+
+
+def takes_mask(operation):
+    """Whether an operation is told the mask of what it is called on."""
+    return bool(getattr(operation, "_call_has_mask_arg", False))
 
 
 def takes_training(operation):

@@ -8,6 +8,11 @@ from keras_iss._keras.layers import internal_names
 _GRAPH = ("name", "trainable", "layers", "input_layers", "output_layers")
 
 
+def layers_with_inputs(sequential):
+    """The layers of a `keras.Sequential`, with its `InputLayer`."""
+    return list(sequential._layers)
+
+
 def has_functional_constructor(cls):
     """Whether a class of models is made of inputs and outputs."""
     return functional_like_constructor(cls)

@@ -12,7 +12,7 @@ import contextlib
 
 import keras
 
-from keras_iss._interrupts import interrupts_put_off
+from keras_iss._keras.interrupts import interrupts_put_off
 
 _STATE = {
     "train": (

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_iss._keras.configs import trusted_configs
+from keras_iss._keras.distribution import distribution_scope
 from keras_iss._keras.errors import message_of
 from keras_iss._keras.graphs import graph_behind, nodes_in_order, producer
 from keras_iss._keras.layers import (
@@ -32,9 +33,9 @@ from keras_iss._keras.masks import (
     detach_masks,
     masks_of_outputs,
 )
+from keras_iss._keras.optimizer_state import carry_exclusions, like, slots
 from keras_iss._objects import remade, unbuilt
-from keras_iss._optimizer_state import carry_exclusions, like, slots
-from keras_iss._scopes import distribution_scope, known_objects
+from keras_iss._scopes import known_objects
 from keras_iss.regularizers import STRENGTH
 from keras_iss.structures import quoted
 from keras_iss.surgery.attributes import carry_attributes, layer_pairs

@@ -6,7 +6,7 @@ import tempfile
 import keras
 import numpy as np
 
-from keras_iss._optimizer_state import initial_values, slots
+from keras_iss._keras.optimizer_state import initial_values, slots
 from keras_iss.structures import by_variable
 
 _IN_MEMORY = 16 * 2**20

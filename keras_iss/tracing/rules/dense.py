@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_iss._keras.versions import layer_class
 from keras_iss.tracing.labels import Axis
 from keras_iss.tracing.registry import register_rule
 from keras_iss.tracing.rules.common import (
@@ -118,7 +119,7 @@ def embedding(call, inputs):
     return call.output({-1: units})
 
 
-@register_rule(keras.layers.ReversibleEmbedding)
+@register_rule(layer_class("ReversibleEmbedding"))
 def reversible_embedding(call, inputs, reverse=False):
     """One axis for lookup and projection: a unit goes from both or neither."""
     layer = call.operation

@@ -24,7 +24,7 @@ def slots(optimizer):
     for inner in _inner_optimizers(optimizer):
         if inner.built:
             yield from slots(inner)
-    weights = list(optimizer._trainable_variables)
+    weights = weights_of(optimizer)
     for name, values in vars(optimizer).items():
         if name in _NOT_SLOTS or not isinstance(values, (list, tuple)):
             continue
@@ -38,6 +38,16 @@ def slots(optimizer):
                 del axes[_LACKS_AXIS[name]]
             if tuple(slot.shape) == tuple(weight.shape[i] for i in axes):
                 yield name, slot, weight, tuple(axes)
+
+
+def weights_of(optimizer):
+    """The weights that a built optimizer was built for, in order."""
+    return list(optimizer._trainable_variables)
+
+
+def step_counter(optimizer):
+    """The variable that counts the steps, with those that only accumulate."""
+    return optimizer._iterations
 
 
 def _inner_optimizers(optimizer):
@@ -55,10 +65,10 @@ def initial_values(optimizer):
         it divides by their product.
     """
     values = {}
-    for one in with_inner(optimizer):
-        if hasattr(one, "initial_accumulator_value"):
-            values["_accumulators"] = one.initial_accumulator_value
-        if isinstance(one, keras.optimizers.Adafactor):
+    for part in with_inner(optimizer):
+        if hasattr(part, "initial_accumulator_value"):
+            values["_accumulators"] = part.initial_accumulator_value
+        if isinstance(part, keras.optimizers.Adafactor):
             values.update(_r=None, _c=None, _v=None)
     return values
 
@@ -72,12 +82,12 @@ def like(optimizer):
     every = list(with_inner(optimizer))
     # Schedules and functions go over as they are, and need no config: what
     # stands in for them has one.
-    rates = [vars(one).get("_learning_rate") for one in every]
+    rates = [vars(part).get("_learning_rate") for part in every]
     free = [callable(rate) and not _is_variable(rate) for rate in rates]
     try:
-        for one, is_free in zip(every, free):
+        for part, is_free in zip(every, free):
             if is_free:
-                vars(one)["_learning_rate"] = _STAND_IN
+                vars(part)["_learning_rate"] = _STAND_IN
         new = type(optimizer).from_config(optimizer.get_config())
     except Exception as error:
         raise ValueError(
@@ -87,12 +97,12 @@ def like(optimizer):
             "model before it is compiled."
         ) from error
     finally:
-        for one, rate, is_free in zip(every, rates, free):
+        for part, rate, is_free in zip(every, rates, free):
             if is_free:
-                vars(one)["_learning_rate"] = rate
-    for one, rate, is_free in zip(with_inner(new), rates, free):
+                vars(part)["_learning_rate"] = rate
+    for part, rate, is_free in zip(with_inner(new), rates, free):
         if is_free:
-            vars(one)["_learning_rate"] = rate
+            vars(part)["_learning_rate"] = rate
     return new
 
 
@@ -104,8 +114,8 @@ def carry_exclusions(old, new, variables):
         new: The one like it.
         variables: Dict from the `id` of an old variable to the new one.
     """
-    for one, other in zip(with_inner(old), with_inner(new)):
-        known = vars(one)
+    for part, other in zip(with_inner(old), with_inner(new)):
+        known = vars(part)
         if "_exclude_from_weight_decay" in known:
             other._exclude_from_weight_decay = {
                 id(variables[key])

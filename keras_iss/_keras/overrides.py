@@ -1,0 +1,49 @@
+"""What a copied layer is to do instead of what its class says.
+
+See `copies.copy_sharing_variables` for the copies.
+"""
+
+import keras
+
+from keras_iss._keras.graphs import functional_of
+
+_FUSED = ("_can_attempt_fused_lstm", "_can_attempt_fused_gru")
+
+
+def override(layer, name, value):
+    """Puts something into a layer, past what Keras tracks.
+
+    Args:
+        layer: `keras.layers.Layer`, which is changed.
+        name: String, the name of an attribute or a method.
+        value: What a read of the attribute gives from now on.
+    """
+    vars(layer)[name] = value
+
+
+def without_fused_kernel(layer):
+    """Has a Bidirectional call its layers, with no kernel for both."""
+    for name in _FUSED:
+        if hasattr(layer, name):
+            override(layer, name, lambda *args, **kwargs: False)
+
+
+def compute_in(layer, dtype):
+    """Has a layer compute in another dtype.
+
+    Args:
+        layer: `keras.layers.Layer`, which is changed.
+        dtype: String, or a `keras.DTypePolicy`.
+    """
+    policy = keras.dtype_policies.get(dtype)
+    override(layer, "_dtype_policy", policy)
+
+
+def take_any_shape(layer):
+    """Has a model with a graph take other shapes than its inputs declare.
+
+    Any other layer stays as it is.
+    """
+    function = functional_of(layer)
+    if function is not None:
+        override(function, "_manual_input_spec", None)
