@@ -22,6 +22,7 @@ from keras_iss.callbacks import (
     alive_of,
     check_first_step,
 )
+from keras_iss.dropout import scale_dropout as scale_dropout_of
 from keras_iss.structures import is_finite
 from keras_iss.surgery import shrink
 from keras_iss.surgery.sampling import first_samples
@@ -39,6 +40,7 @@ def fit(
     *,
     shrink_every=1,
     include=None,
+    scale_dropout=True,
     batch_size=None,
     epochs=1,
     verbose="auto",
@@ -53,7 +55,9 @@ def fit(
     out as by `shrink`, and the training goes on with the smaller model: the
     same steps of the optimizer, the same callbacks, one history. But for
     rounding and for what is drawn at random, as by dropout, this equals
-    training at full size with the removed components kept at zero.
+    training at full size with the removed components kept at zero. A smaller
+    layer needs less dropout: with a cut, rates are lowered with the width (see
+    `scale_dropout`).
 
     Callbacks find the model of the moment in their `model`. After the last
     epoch, `EarlyStopping(restore_best_weights=True)` gives back the model of
@@ -95,6 +99,10 @@ def fit(
         include: Optional tuple of kinds of layers, as in `find_structures`.
             Defaults to `"recurrent"` and the kinds that the callbacks of
             keras-iss and a `ProximalISS` name in their `include`.
+        scale_dropout: Boolean, whether each cut multiplies the rates of what
+            drops units by the part of them that is left: those of `Dropout`
+            and its relatives, `dropout` and `recurrent_dropout` of recurrent
+            layers. Defaults to `True`. The rates are saved with the model.
         batch_size: As in `keras.Model.fit`.
         epochs: As in `keras.Model.fit`.
         verbose: As in `keras.Model.fit`.
@@ -108,7 +116,7 @@ def fit(
 
     Raises:
         TypeError: if `model` is no Keras model, `callbacks` holds anything but
-            callbacks, or a number is none.
+            callbacks, `scale_dropout` is no boolean, or a number is none.
         ValueError: if `shrink_every` is not a positive integer, or another
             number is too small; if the model is not compiled, has weights made
             outside the scope of the strategy it is trained with, or its class
@@ -141,6 +149,11 @@ def fit(
     )
     check_training_data(model, x, y, epochs - initial_epoch, kwargs)
     callbacks = check_callbacks(callbacks)
+    if not isinstance(scale_dropout, bool):
+        raise TypeError(
+            "`scale_dropout` must be a boolean: whether rates follow the size. "
+            f"Received: {scale_dropout!r}"
+        )
     include = included(include, model, callbacks)
     data = _some_inputs(model, x)
     check_can_be_smaller(model, include, callbacks, data)
@@ -162,7 +175,7 @@ def fit(
     )
     epoch = initial_epoch
     try:
-        model = _smaller(model, include, relay, data)
+        model = _smaller(model, include, relay, data, scale_dropout)
         while True:
             end = min((epoch // shrink_every + 1) * shrink_every, epochs)
             with _averages_put_off(model):
@@ -180,12 +193,12 @@ def fit(
                 break
             relay.remember(model, epoch)
             epoch = end
-            model = _smaller(model, include, relay, data)
+            model = _smaller(model, include, relay, data, scale_dropout)
         if epochs > initial_epoch:
             model.optimizer.finalize_variable_values(model.trainable_weights)
         relay.remember(model, epoch)
         model = relay.finish(model)
-        return _smaller(model, include, relay, data)
+        return _smaller(model, include, relay, data, scale_dropout)
     except BaseException as error:
         relay.put_values_back()
         error.add_note(relay.where_the_model_is())
@@ -334,7 +347,7 @@ def _averages_put_off(model):
             known.pop("finalize_variable_values", None)
 
 
-def _smaller(model, include, relay, data):
+def _smaller(model, include, relay, data, scales_dropout):
     """The model without what is removed, made known to the callbacks."""
     if not is_built(model):
         return model
@@ -344,6 +357,8 @@ def _smaller(model, include, relay, data):
     if all(some.all() for some in stays.values()) or not is_finite(structures):
         return model
     small = shrink(model, include=include, data=data)
+    if scales_dropout:
+        scale_dropout_of(small, before=model)
     relay.set_model(small)
     return small
 
