@@ -9,6 +9,7 @@ import keras
 from keras_iss._checks import check_count, check_model, is_whole, number
 from keras_iss._data import check_arrays, is_arrays
 from keras_iss._keras.distribution import check_scope
+from keras_iss._keras.versions import callback_class
 from keras_iss.callbacks import RemovingCallback, StructuresCallback
 from keras_iss.optimizers import proximal_of
 from keras_iss.structures import is_finite, quoted
@@ -200,7 +201,7 @@ def _check_callback(callback):
         )
     checkpoints = (
         keras.callbacks.ModelCheckpoint,
-        keras.callbacks.OrbaxCheckpoint,
+        callback_class("OrbaxCheckpoint"),
     )
     if isinstance(callback, checkpoints) and callback.save_weights_only:
         raise ValueError(

@@ -15,6 +15,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import keras
 import pytest
 
+from tests.old_keras import lacking
+
 BACKEND = keras.backend.backend()
 
 # Modules, and which part of the cases of a test runs there, at least two.
@@ -100,6 +102,18 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Skips a test of what an older Keras does not have."""
+    try:
+        return (yield)
+    except AttributeError as error:
+        name = lacking(error)
+        if name is None:
+            raise
+        pytest.skip(f"Keras {keras.__version__} has no {name}")
 
 
 def pytest_collection_finish(session):

@@ -1,13 +1,21 @@
-"""What not every version of Keras has."""
+"""What not every version of Keras has.
+
+Where Keras has no class of a name yet, a class stands in for it, of which
+nothing that a user passes is an instance.
+"""
 
 import keras
 
 
 def layer_class(name):
-    """The class in `keras.layers` of a name.
+    """The class in `keras.layers` of a name, or its stand-in."""
+    return _class(keras.layers, name, keras.layers.Layer)
 
-    Where Keras has none yet, a layer class that stands in for it, of which no
-    model holds a layer.
-    """
-    known = getattr(keras.layers, name, None)
-    return known or type(name, (keras.layers.Layer,), {})
+
+def callback_class(name):
+    """The class in `keras.callbacks` of a name, or its stand-in."""
+    return _class(keras.callbacks, name, keras.callbacks.Callback)
+
+
+def _class(module, name, base):
+    return getattr(module, name, None) or type(name, (base,), {})
