@@ -262,8 +262,9 @@ class RHN(keras.layers.RNN):
     Args:
         units: Positive integer, the size of the state.
         depth: Positive integer, the number of micro-layers in a time step.
-        return_sequences, return_state, go_backwards, stateful, unroll,
-        zero_output_for_mask: As in `keras.layers.RNN`.
+        return_sequences: Boolean. This and `return_state`, `go_backwards`,
+            `stateful`, `unroll` and `zero_output_for_mask` are as in
+            `keras.layers.RNN`.
         **kwargs: The other arguments of `RHNCell`, and those of a layer.
 
     Call arguments:
