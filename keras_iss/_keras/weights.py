@@ -55,3 +55,12 @@ def given_output_shape(attention):
     Without it, the output is as wide as the query.
     """
     return attention._output_shape
+
+
+def moving_statistics(normalization):
+    """The variables of a BatchNormalization that no gradient changes."""
+    names = ["moving_mean", "moving_variance"]
+    # Older Keras versions have no renormalization.
+    if getattr(normalization, "renorm", False):
+        names += ["moving_stddev", "renorm_mean", "renorm_stddev"]
+    return [getattr(normalization, name) for name in names]

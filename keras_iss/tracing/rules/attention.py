@@ -3,6 +3,11 @@
 import keras
 import numpy as np
 
+from keras_iss._keras.weights import (
+    attention_projections,
+    given_output_shape,
+    kernel_of,
+)
 from keras_iss.tracing.labels import Traced
 from keras_iss.tracing.registry import register_rule
 from keras_iss.tracing.rules.common import broadcast
@@ -89,14 +94,13 @@ def multi_head_attention(
     training=None,
     use_causal_mask=False,
 ):
-    layer = call.operation
     key = value if key is None else key
     query, value, key = (
         call.pin_all_but(x, _FEATURES, "attends over the units")
         for x in (query, value, key)
     )
-    _projections(call, query, value, key, layer._use_gate)
-    if not layer._output_shape:
+    _projections(call, query, value, key)
+    if not given_output_shape(call.operation):
         # Inferred from the query, which may get narrower.
         call.set_value("output_shape", query.shape[-1])
     return call.outputs()
@@ -123,22 +127,22 @@ def grouped_query_attention(
         for x in (query, value)
     )
     key = call.pin_all_but(key, _FEATURES, "attends over the units")
-    _projections(call, query, value, key, call.operation.use_gate)
+    _projections(call, query, value, key)
     return call.outputs()
 
 
-def _projections(call, query, value, key, gated):
+def _projections(call, query, value, key):
     """Dense layers in front of an attention, and behind it."""
-    layer = call.operation
-    projections = [
-        (layer._query_dense, query),
-        (layer._key_dense, key),
-        (layer._value_dense, value),
-        (layer._output_dense, None),
+    layers = attention_projections(call.operation)
+    read_by = [
+        (layers.query, query),
+        (layers.key, key),
+        (layers.value, value),
+        (layers.output, None),
     ]
-    if gated:
-        projections.append((layer._gate_dense, query))
-    for projection, read in projections:
+    if layers.gate is not None:
+        read_by.append((layers.gate, query))
+    for projection, read in read_by:
         axes = {} if read is None else {0: read.axes[-1]}
-        call.weight(projection._kernel, axes)
+        call.weight(kernel_of(projection), axes)
         call.bias(projection.bias, {})

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_iss._keras.versions import layer_class
+from keras_iss._keras.weights import embeddings_of, kernel_of
 from keras_iss.tracing.labels import Axis
 from keras_iss.tracing.registry import register_rule
 from keras_iss.tracing.rules.common import (
@@ -20,7 +21,7 @@ from keras_iss.tracing.rules.common import (
 def dense(call, inputs):
     layer = call.operation
     units = _units(call, layer.units, "units")
-    call.weight(layer._kernel, {0: inputs.axes[-1], 1: units})
+    call.weight(kernel_of(layer), {0: inputs.axes[-1], 1: units})
     call.bias(layer.bias, {0: units})
     carried = dict(enumerate(inputs.axes[:-1]))
     pin_what_is_mixed(call, [*carried.values(), units], layer.activation)
@@ -69,7 +70,7 @@ def einsum_dense(call, inputs):
         key = ("output_shape", len(written) - 1 - first_size)
         axes[last] = _units(call, shape[-1], key)
     call.weight(
-        layer._kernel, {i: axes.get(one) for i, one in enumerate(kernel)}
+        kernel_of(layer), {i: axes.get(one) for i, one in enumerate(kernel)}
     )
     if layer.bias is not None:
         ndim = len(layer.bias.shape)
@@ -115,7 +116,7 @@ def embedding(call, inputs):
     units = call.units(
         layer.output_dim, "embedding", zero=True, key="output_dim"
     )
-    call.weight(layer._embeddings, {1: units}, uses=0)
+    call.weight(embeddings_of(layer), {1: units}, uses=0)
     return call.output({-1: units})
 
 
@@ -137,7 +138,7 @@ def reversible_embedding(call, inputs, reverse=False):
             units = call.unbound(layer.output_dim)
             call.set_size("output_dim", units)
     tied = layer.tie_weights
-    call.weight(layer._embeddings, {1: units}, uses=int(reverse and tied))
+    call.weight(embeddings_of(layer), {1: units}, uses=int(reverse and tied))
     if not tied:
         call.weight(layer.reverse_embeddings, {0: units}, uses=int(reverse))
     return call.output({} if reverse else {-1: units})
@@ -164,9 +165,7 @@ def _convolution(call, inputs, channels):
     if getattr(layer, "groups", 1) != 1:
         inputs = call.pin_all_but(inputs, [], "groups the units")
     axes = {channels: inputs.axes[channel]}
-    # One of them has only the property, the other only what is behind it.
-    kernel = layer._kernel if hasattr(layer, "_kernel") else layer.kernel
-    call.weight(kernel, axes, uses=_places(call))
+    call.weight(kernel_of(layer), axes, uses=_places(call))
     call.bias(layer.bias, {})
     return call.output()
 

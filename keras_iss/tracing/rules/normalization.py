@@ -6,6 +6,7 @@ unit goes. A norm is a sum, to which a unit that is zero adds nothing.
 
 import keras
 
+from keras_iss._keras.weights import moving_statistics
 from keras_iss.tracing.registry import register_rule
 from keras_iss.tracing.rules.common import dimensions
 
@@ -17,14 +18,7 @@ def batch_normalization(call, inputs, training=None, mask=None):
     units = inputs.axes[layer.axis]
     for scale in (layer.gamma, layer.beta):
         call.bias(scale, {0: units})
-    statistics = [layer.moving_mean, layer.moving_variance]
-    if layer.renorm:
-        statistics += [
-            layer.moving_stddev,
-            layer.renorm_mean,
-            layer.renorm_stddev,
-        ]
-    for statistic in statistics:
+    for statistic in moving_statistics(layer):
         call.statistic(statistic, {0: units})
     if units is None:
         return call.output()
