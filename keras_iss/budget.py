@@ -7,7 +7,6 @@ model.fit(x, y, epochs=20, callbacks=[
 small = keras_iss.shrink(model)
 """
 
-import collections.abc
 import math
 import warnings
 
@@ -18,19 +17,15 @@ from keras_iss._checks import (
     check_amount,
     check_count,
     check_model,
-    is_whole,
-    number,
 )
-from keras_iss._data import check_data
 from keras_iss._strength_control import StrengthControl
 from keras_iss.callbacks import RemovingCallback
-from keras_iss.importance import estimate_importance
+from keras_iss.importance import importance_of, importances_of
 from keras_iss.optimizers import left_alone, proximal_of
-from keras_iss.selection import Budget, allot, check_importance
-from keras_iss.structures import Structure, check_finite, is_finite, quoted
+from keras_iss.selection import target_of
+from keras_iss.structures import check_finite, is_finite, quoted
+from keras_iss.surgery.zeroing import not_kept
 from keras_iss.tracing.find import find_structures
-
-IMPORTANCES = ("norm", "taylor")
 
 PROXIMAL_SHARE = 0.3
 """What a `ProximalISS` takes off a mean component until the size is met."""
@@ -74,6 +69,8 @@ class ISSBudget(RemovingCallback):
         units: As `weights`, but of the components that are not pinned.
         mult_adds: As `weights`, but of the multiply-adds of a time step.
             Exactly one of these four is to be given.
+        round_to: Integer, or dict from the name of a structure to one, as in
+            `prune`.
         of: Optional model at full size, which shares are of and the schedule
             began with. Defaults to the model that is trained; a training that
             is resumed with a smaller one needs it.
@@ -84,8 +81,8 @@ class ISSBudget(RemovingCallback):
         from_epoch: Integer, the number of epochs before the first removal.
             Defaults to half of those up to `by_epoch`, rounded down.
         importance: `"norm"` (default) or `"taylor"`, as in
-            `estimate_importance`; or a function that takes the model, and
-            returns such a dict.
+            `estimate_importance`; or a function of the model and its
+            `Structures` that returns such a dict.
         data: What `"taylor"` is computed from, as in `estimate_importance`.
         pressure: Float, zero or more: what the penalty is of the loss. For a
             `ProximalISS`, zero turns it off, and any other value is ignored:
@@ -122,6 +119,7 @@ class ISSBudget(RemovingCallback):
         weights=None,
         units=None,
         mult_adds=None,
+        round_to=1,
         of=None,
         by_epoch=None,
         from_epoch=None,
@@ -131,16 +129,18 @@ class ISSBudget(RemovingCallback):
         include=("recurrent",),
     ):
         super().__init__(include, freeze=True)
-        shares = {"weights": weights, "units": units, "mult_adds": mult_adds}
-        if keep is None:
-            self._goal = _Share(Budget(**shares))
-        elif any(share is not None for share in shares.values()):
-            raise ValueError(
-                "`ISSBudget` takes a dict of sizes, or one of `weights`, "
-                "`units` and `mult_adds`, not both."
+        self._asked = target_of(
+            keep=keep,
+            weights=weights,
+            units=units,
+            mult_adds=mult_adds,
+            round_to=round_to,
+        )
+        if self._asked.names_components:
+            raise TypeError(
+                "`ISSBudget` takes in `keep` how many components stay: their "
+                f"indices change as the model gets smaller. Received: {keep!r}"
             )
-        else:
-            self._goal = _Sizes(keep)
         self.by_epoch = _check_epochs(by_epoch, "by_epoch", least=1)
         self.from_epoch = _check_epochs(from_epoch, "from_epoch", least=0)
         if (
@@ -151,24 +151,16 @@ class ISSBudget(RemovingCallback):
                 "`from_epoch` must be less than `by_epoch`. Received: "
                 f"from_epoch={from_epoch}, by_epoch={by_epoch}"
             )
-        is_known = isinstance(importance, str) and importance in IMPORTANCES
-        if not is_known and not callable(importance):
-            raise ValueError(
-                '`importance` must be "norm", "taylor" or a function of the '
-                f"model. Received: {importance!r}"
-            )
-        if is_known and importance == "taylor":
-            if data is None:
-                raise ValueError('`importance="taylor"` needs `data`.')
-            check_data(data)
         if of is not None:
             check_model(of, "of")
         self.of = of
         self.importance = importance
+        self._importance = importance_of(importance, data)
         self.data = data
         self.pressure = check_amount(
             pressure, "pressure", "the penalty's share of the loss"
         )
+        self._target = self._asked
         self._plan = None
         self._control = None
         self._strength = 0.0
@@ -230,7 +222,7 @@ class ISSBudget(RemovingCallback):
         self._zero_frozen()
         done = self._done(epoch)
         if done:
-            self._remove(1.0 - done)
+            self._remove(done)
         self._freeze()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -294,11 +286,11 @@ class ISSBudget(RemovingCallback):
     def _warn_if_not_met(self):
         if self._plan is None or self._structures is None:
             return
-        if not self._goal.is_met(self._structures, 0.0):
+        if not self._target.is_met(self._structures):
             warnings.warn(
                 "The training ended before `ISSBudget` had met the size: "
-                f"{self._goal.left(self._structures)}. It would have by epoch "
-                f"{self._plan[1]}. Train on with `initial_epoch`, or use "
+                f"{self._target.describe(self._structures)}. It would have by "
+                f"epoch {self._plan[1]}. Train on with `initial_epoch`, or use "
                 f"`EarlyStopping(start_from_epoch={self._plan[1]})`.",
                 stacklevel=2,
             )
@@ -345,7 +337,7 @@ class ISSBudget(RemovingCallback):
             full = find_structures(self.of, self.include).pinning(
                 {one.name: one.pinned for one in full if one.pinned}
             )
-        elif epoch and self._goal.is_relative:
+        elif epoch and self._asked.is_relative:
             warnings.warn(
                 f"Training goes on with epoch {epoch + 1}, and `ISSBudget` "
                 f"takes its share of `{self.model.name}` as it is now. If that "
@@ -353,45 +345,35 @@ class ISSBudget(RemovingCallback):
                 "`ISSBudget(..., of=model_at_full_size)`.",
                 stacklevel=2,
             )
-        self._goal.begin(self._structures, full, resumed=epoch > 0)
+        self._target = self._asked.bound(full)
+        self._target.check(self._structures)
+        if not epoch and self._target.is_met(self._structures):
+            raise ValueError(
+                "This is met already: "
+                f"{self._target.describe(self._structures)}. Ask for less, or "
+                "train without `ISSBudget`."
+            )
         self._plan = first, last
 
-    def _remove(self, part):
-        """Removes what has to go until only a part of it is still there."""
-        if self._goal.is_met(self._structures, part):
+    def _remove(self, done):
+        """Removes what has to go until a part of the way is done."""
+        if self._target.is_met(self._structures, done):
             return
-        kept = self._goal.keep(self._structures, part, self._importance())
-        self._zero(
-            (
-                self._structures[name],
-                np.setdiff1d(np.arange(self._structures[name].size), stays),
+        importance = self._estimated()
+        kept = self._target.select(self._structures, importance, done)
+        self._zero(not_kept(self._structures, kept))
+
+    def _estimated(self):
+        def estimate():
+            return importances_of(
+                self._importance, self.model, self._structures, None
             )
-            for name, stays in kept.items()
+
+        return (
+            estimate()
+            if self._control is None
+            else self._control.during(estimate)
         )
-
-    def _importance(self):
-        if callable(self.importance):
-            importance = self.importance(self.model)
-            if importance is None:
-                raise TypeError(
-                    "The function given as `importance` returned None. It must "
-                    "return a dict from the name of a structure to a number "
-                    "for each component."
-                )
-        elif self.importance == "taylor":
-            importance = self._with_its_strength(
-                lambda: estimate_importance(
-                    self.model, self.data, by="taylor", include=self.include
-                )
-            )
-        else:
-            importance = None
-        return check_importance(self._structures, importance)
-
-    def _with_its_strength(self, function):
-        if self._control is None:
-            return function()
-        return self._control.during(function)
 
     def _control_strength(self, epoch):
         control = StrengthControl(
@@ -422,7 +404,7 @@ class ISSBudget(RemovingCallback):
         if not self.pressure or not total or not math.isfinite(total):
             return 0.0
         if self._control.is_proximal:
-            if self._goal.is_met(self._structures, 0.8 * (1.0 - done)):
+            if self._target.is_met(self._structures, 1.0 - 0.8 * (1.0 - done)):
                 return 0.0
             proximal = proximal_of(self.model.optimizer)
             rate = float(ops.convert_to_numpy(proximal.learning_rate))
@@ -440,7 +422,7 @@ class ISSBudget(RemovingCallback):
 
     def _shortest_to_stay(self, epoch):
         """The least group norm of what is there after an epoch, too."""
-        kept = self._goal.keep(self._structures, 1.0 - self._done(epoch), {})
+        kept = self._target.select(self._structures, done=self._done(epoch))
         return min(
             self._structures[name].norms()[stays].min()
             for name, stays in kept.items()
@@ -456,163 +438,6 @@ class ISSBudget(RemovingCallback):
         if optimizer is None:
             return 0
         return int(ops.convert_to_numpy(optimizer.iterations))
-
-
-class _Share:
-    """A goal: a number of weights, units or multiply-adds over all."""
-
-    def __init__(self, budget):
-        self._budget = budget
-        self._full = None
-        self._wanted = None
-
-    @property
-    def is_relative(self):
-        """Boolean, whether it depends on the size at the start."""
-        return self._budget.is_share
-
-    def begin(self, structures, full, resumed):
-        """Says what is wanted of the model, which may get smaller later.
-
-        Args:
-            structures: `Structures` of the model that is trained.
-            full: Those of the model at full size, which may be the same.
-            resumed: Boolean, whether the training began before.
-
-        Raises:
-            ValueError: if it cannot be met, or is met already.
-        """
-        budget = self._budget
-        self._full = budget.measure(full)
-        self._wanted = budget.wanted(full)
-        size = budget.measure(structures)
-        if self._full < size:
-            raise ValueError(
-                f"`of` has {self._full:,.0f} {budget.words}, fewer than "
-                f"the model that is trained: {size:,.0f}. Give the model at "
-                "full size."
-            )
-        allot(structures, budget, wanted=self._wanted)
-        left = self._left(structures)
-        if left <= self._wanted and not resumed:
-            raise ValueError(
-                f"The model has {left:,.0f} {budget.words} left, "
-                f"and {self._wanted:,.0f} are asked for: this is met already. "
-                "Ask for less, or train without `ISSBudget`."
-            )
-
-    def is_met(self, structures, part):
-        """Whether no more than a part of what has to go is still there."""
-        return self._left(structures) <= self._at(part)
-
-    def keep(self, structures, part, importance):
-        """What stays: dict from name to indices."""
-        return allot(structures, self._budget, importance, self._at(part))
-
-    def left(self, structures):
-        """What is left and what is asked for, for a message."""
-        return (
-            f"{self._left(structures):,.0f} {self._budget.words} are "
-            f"left, {self._wanted:,.0f} asked for"
-        )
-
-    def _left(self, structures):
-        return self._budget.measure(structures, keep={})
-
-    def _at(self, part):
-        return self._wanted + part * (self._full - self._wanted)
-
-
-class _Sizes:
-    """A goal: the sizes of structures that are named."""
-
-    is_relative = False
-
-    def __init__(self, keep):
-        if not isinstance(keep, collections.abc.Mapping):
-            raise TypeError(
-                "`ISSBudget` takes a dict from the name of a structure to its "
-                "size, or one of `weights`, `units` and `mult_adds`. Received: "
-                f"{keep!r} (of type {type(keep).__name__})"
-            )
-        if not keep:
-            raise ValueError(
-                "The dict of sizes is empty. It takes the size that a "
-                'structure is to have, as in `ISSBudget({"lstm": 8})`.'
-            )
-        self._keep = {}
-        for key, size in keep.items():
-            name = key.name if isinstance(key, Structure) else key
-            if not is_whole(number(size)):
-                raise TypeError(
-                    f"`ISSBudget` takes the number of components that stay of "
-                    f"`{name}`. Received: {size!r} (of type "
-                    f"{type(size).__name__})"
-                )
-            if name in self._keep:
-                raise ValueError(f"The dict of sizes names `{name}` twice.")
-            self._keep[name] = int(number(size))
-        self._full = None
-
-    def begin(self, structures, full, resumed):
-        """Remembers the sizes at the start. See `_Share`."""
-        named = {}
-        for name, size in self._keep.items():
-            one = full[name]
-            if named.setdefault(one.name, name) != name:
-                raise ValueError(
-                    f"The dict of sizes names the structure `{one.name}` twice "
-                    f"({quoted([named[one.name], name])}): the units of "
-                    f"{quoted(one.makers)} are tied. Name one of them."
-                )
-            if one.pinned:
-                raise ValueError(
-                    f"`{name}` is pinned and must keep its size: {one.pinned}."
-                )
-            if not 1 <= size <= one.size:
-                raise ValueError(
-                    f"`{name}` has {one.size} components and keeps at least "
-                    f"one: `ISSBudget` takes 1 to {one.size} for it. Received: "
-                    f"{size}"
-                )
-        self._full = {name: full[name].size for name in self._keep}
-        if self.is_met(structures, 0.0) and not resumed:
-            raise ValueError(
-                f"The sizes of {quoted(self._keep)} are met already: "
-                f"{self._keep}. Ask for less, or train without `ISSBudget`."
-            )
-
-    def is_met(self, structures, part):
-        """See `_Share`."""
-        return all(
-            structures[name].alive <= size
-            for name, size in self._at(part).items()
-        )
-
-    def left(self, structures):
-        """See `_Share`."""
-        return ", ".join(
-            f"`{name}` has {structures[name].alive} components, {size} asked "
-            "for"
-            for name, size in self._keep.items()
-        )
-
-    def keep(self, structures, part, importance):
-        """See `_Share`."""
-        kept = {}
-        for name, size in self._at(part).items():
-            one = structures[name]
-            values = importance.get(one.name, one.norms())
-            values = np.where(one.removed(), -np.inf, values)
-            order = np.argsort(-values, kind="stable")
-            kept[one.name] = np.sort(order[:size])
-        return kept
-
-    def _at(self, part):
-        return {
-            name: size + round(part * (self._full[name] - size))
-            for name, size in self._keep.items()
-        }
 
 
 def _check_epochs(value, name, least):

@@ -21,9 +21,13 @@ import numpy as np
 from keras_iss._checks import check_flag, is_whole
 from keras_iss._keras.distribution import check_scope
 from keras_iss.optimizers import proximal_of, warn_of_dead
-from keras_iss.selection import below, check_threshold
+from keras_iss.selection import Threshold
 from keras_iss.structures import check_finite, is_finite
-from keras_iss.surgery.zeroing import zero_components, zero_elements
+from keras_iss.surgery.zeroing import (
+    not_kept,
+    zero_components,
+    zero_elements,
+)
 from keras_iss.tracing.find import check_include, find_structures, is_built
 
 
@@ -232,6 +236,7 @@ class ISSPruneCallback(RemovingCallback):
             the paper does (with a threshold of 0.0001): a component is removed
             once all its weights are.
         include: Tuple of kinds of layers, as in `find_structures`.
+        round_to: As in `prune`. Not with `elementwise`.
 
     Raises:
         TypeError: if `threshold` is not a number, or `freeze` or `elementwise`
@@ -260,9 +265,11 @@ class ISSPruneCallback(RemovingCallback):
         freeze=False,
         elementwise=False,
         include=("recurrent",),
+        round_to=1,
     ):
         super().__init__(include, freeze)
-        self.threshold = check_threshold(threshold)
+        self._target = Threshold(round_to, threshold)
+        self.threshold = self._target.threshold
         check_flag(elementwise, "elementwise")
         self.every = every
         self.elementwise = elementwise
@@ -286,10 +293,8 @@ class ISSPruneCallback(RemovingCallback):
         if self.elementwise:
             zero_elements(self._structures.free, self.threshold)
         else:
-            self._zero(
-                (one, below(one.norms(), self.threshold))
-                for one in self._structures.free
-            )
+            kept = self._target.select(self._structures)
+            self._zero(not_kept(self._structures, kept))
         self._freeze()
         self._zero_frozen()
 

@@ -1,4 +1,14 @@
-"""How much a trained model needs each of its components."""
+"""How much a trained model needs each of its components.
+
+An importance is a function of a model and its `Structures`, which gives a
+float array for each structure, higher for what is needed more. `Norm` and
+`Taylor` have names that `prune`, `ISSBudget` and `estimate_importance` take; a
+function or a callable object of one's own goes there as it is.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -7,21 +17,29 @@ from keras import ops
 from keras_iss._checks import check_count
 from keras_iss._data import as_tuple, check_data, is_arrays
 from keras_iss._keras.distribution import distribution_scope
-from keras_iss._keras.layers import inner_layers
+from keras_iss._keras.layers import carried_states, inner_layers
 from keras_iss._norms import Groups
-from keras_iss.structures import by_variable, check_finite, frozen
-from keras_iss.surgery.rebuilding import carried_states
+from keras_iss._selection_checks import check_importance
+from keras_iss.structures import (
+    Structures,
+    by_variable,
+    check_finite,
+    frozen,
+    norms_of,
+)
 from keras_iss.tracing.find import find_structures
+
+Importance = Callable[[keras.Model, Structures], Mapping[str, np.ndarray]]
 
 
 def estimate_importance(
-    model,
-    data=None,
-    by="norm",
-    batches=16,
-    batch_size=32,
-    include=("recurrent",),
-):
+    model: keras.Model,
+    data: Any = None,
+    by: str | Importance = "norm",
+    batches: int = 16,
+    batch_size: int = 32,
+    include: tuple[str, ...] = ("recurrent",),
+) -> dict[str, np.ndarray]:
     """Estimates how much a model needs each component.
 
     Args:
@@ -31,7 +49,8 @@ def estimate_importance(
             `PyDataset` or `DataLoader`. Only `"taylor"` needs it.
         by: `"norm"` (default), the group norm; or `"taylor"`, the square
             of what the loss would change by to first order if the component
-            were zero, averaged over batches.
+            were zero, averaged over batches; or a function of the model and
+            its `Structures` that returns such a dict as this does.
         batches: Integer, how many batches `"taylor"` looks at.
         batch_size: Integer, samples in a batch, where `data` are arrays.
         include: Tuple of kinds of layers, as in `find_structures`.
@@ -45,10 +64,10 @@ def estimate_importance(
     Raises:
         TypeError: if `data` is nothing that `fit` could train on, or `batches`
             or `batch_size` is no integer.
-        ValueError: if `by` is neither of the two; if `"taylor"` lacks data,
-            targets or a compiled model, or meets a loss that is NaN or
-            infinite; if `batches` or `batch_size` is below 1; or if weights
-            are NaN or infinite.
+        ValueError: if there is no importance of the name `by`; if `"taylor"`
+            lacks data, targets or a compiled model, or meets a loss that is
+            NaN or infinite; if `batches` or `batch_size` is below 1; or if
+            weights are NaN or infinite.
 
     Examples:
         >>> import keras, keras_iss, numpy as np
@@ -67,57 +86,192 @@ def estimate_importance(
     """
     structures = find_structures(model, include)
     check_finite(structures)
-    if by == "norm":
-        return {one.name: one.norms() for one in structures}
-    if by != "taylor":
-        raise ValueError(f'`by` must be "norm" or "taylor". Received: {by!r}')
-    if data is None:
-        raise ValueError(
-            '`estimate_importance(..., by="taylor")` needs `data`.'
-        )
-    if not getattr(model, "compiled", False):
-        raise ValueError(
-            f"`{model.name}` has no loss, which the Taylor importance is of: "
-            "compile it first."
-        )
-    check_data(data, model=model)
-    batches = check_count(batches, "batches", 1, "batches to look at")
-    batch_size = check_count(batch_size, "batch_size", 1, "samples in a batch")
-    return _taylor(model, structures, data, batches, batch_size)
+    importance = importance_of(
+        by, data, "by", batches=batches, batch_size=batch_size
+    )
+    return dict(_checked(importance(model, structures), structures))
 
 
-def _taylor(model, structures, data, batches, batch_size):
-    fixed = frozen(structures, model)
-    structures = [one for one in structures if one.name not in fixed]
-    with distribution_scope(model):
-        recorder = _Recorder(structures)
-    restore = _restorer(model)
-    try:
-        model.optimizer = recorder
-        model.make_train_function(force=True)
-        losses = model.fit(
-            **_arguments(data, batches, batch_size),
-            epochs=1,
-            shuffle=False,
-            verbose=0,
-        ).history.get("loss", [])
-        importance = recorder.importance()
-    finally:
-        try:
-            restore()
-        finally:
-            # An interrupt may have come in the first.
-            restore()
-    if not losses:
+def importance_of(
+    importance: str | Importance | None,
+    data: Any = None,
+    argument: str = "importance",
+    **options: int,
+) -> Importance:
+    """The importance that an argument stands for.
+
+    Args:
+        importance: A name, an importance, or `None`: the group norm. A
+            function may also take the model alone.
+        data: What it is estimated from, if it needs that.
+        argument: String, the name of the argument.
+        **options: As `Taylor` takes them beside the data.
+
+    Returns:
+        A function of a model and its `Structures`, as `Importance`.
+
+    Raises:
+        TypeError: if it is neither.
+        ValueError: if there is none of that name, or it lacks data.
+    """
+    if importance is None:
+        return Norm()
+    if isinstance(importance, str) and importance in _BY_NAME:
+        return _BY_NAME[importance](data, **options)
+    names = " or ".join(f'"{name}"' for name in _BY_NAME)
+    if isinstance(importance, str):
         raise ValueError(
-            "`data` holds no batch, which an importance is computed from."
+            f"`{argument}` must be {names}, or a function of the model and its "
+            f"structures. Received: {importance!r}"
         )
-    if not np.isfinite(losses).all():
-        raise ValueError(
-            f"The loss of `{model.name}` is {losses[-1]} on this data, which "
-            "no importance can be computed from. Look for NaN in the data."
+    if not callable(importance):
+        raise TypeError(
+            f"`{argument}` must be {names}, or a function of the model and its "
+            f"structures. Received: {importance!r} (of type "
+            f"{type(importance).__name__})"
         )
+    if _takes_the_model_alone(importance):
+        return lambda model, structures: importance(model)
     return importance
+
+
+def importances_of(
+    importance: Any, model: keras.Model, structures: Structures, data: Any
+) -> Mapping[str, np.ndarray]:
+    """The importances of components, for `Target.select`.
+
+    Args:
+        importance: As `importance_of` takes it, or a dict of importances.
+        model: The model.
+        structures: Its `Structures`.
+        data: As `importance_of` takes it.
+
+    Returns:
+        Dict from the full name of a structure to a float array of shape
+        `(size,)`. Of those that are not in it, the group norm is meant.
+
+    Raises:
+        TypeError: if `importance` or what it gives is of the wrong type.
+        ValueError: if it does not fit the structures.
+        KeyError: if it names no structure.
+    """
+    if importance is None:
+        return {}
+    if not isinstance(importance, (str, Mapping)) and not callable(importance):
+        raise TypeError(
+            "`importance` must be a name, a function, or a dict from the name "
+            "of a structure to a number for each component. Received: "
+            f"{importance!r} (of type {type(importance).__name__})"
+        )
+    if not isinstance(importance, Mapping):
+        importance = importance_of(importance, data)(model, structures)
+    return _checked(importance, structures)
+
+
+def _checked(importance, structures):
+    if importance is None:
+        raise TypeError(
+            "The function given as `importance` returned None. It must return "
+            "a dict from the name of a structure to a number for each "
+            "component."
+        )
+    return check_importance(structures, importance)
+
+
+def _takes_the_model_alone(function):
+    try:
+        signature = inspect.signature(function)
+        signature.bind(None, None)
+    except ValueError:  # Of some written in C, nothing is known.
+        return False
+    except TypeError:
+        return True
+    return False
+
+
+class Norm:
+    """The group norm of each component, as `Structure.norms`."""
+
+    def __call__(
+        self, model: keras.Model, structures: Structures
+    ) -> Mapping[str, np.ndarray]:
+        return norms_of(structures)
+
+
+class Taylor:
+    """The square of what the loss changes by, to first order, without one.
+
+    Args:
+        data: As in `estimate_importance`.
+        batches: Integer, how many batches are looked at.
+        batch_size: Integer, samples in a batch, where `data` are arrays.
+
+    Source: Molchanov et al., "Importance Estimation for Neural Network
+    Pruning", CVPR 2019, equation 8, summed over the weights of a component
+    before it is squared.
+    """
+
+    def __init__(self, data: Any, batches: int = 16, batch_size: int = 32):
+        if data is None:
+            raise ValueError(
+                'The importance "taylor" needs `data`, which its gradients '
+                "are computed from."
+            )
+        check_data(data)
+        self.data = data
+        self.batches = check_count(batches, "batches", 1, "batches to look at")
+        self.batch_size = check_count(
+            batch_size, "batch_size", 1, "samples in a batch"
+        )
+
+    def __call__(
+        self, model: keras.Model, structures: Structures
+    ) -> Mapping[str, np.ndarray]:
+        if not getattr(model, "compiled", False):
+            raise ValueError(
+                f"`{model.name}` has no loss, which the Taylor importance is "
+                "of: compile it first."
+            )
+        check_data(self.data, model=model)
+        fixed = frozen(structures, model)
+        structures = [x for x in structures if x.name not in fixed]
+        with distribution_scope(model):
+            recorder = _Recorder(structures)
+        restore = _restorer(model)
+        try:
+            model.optimizer = recorder
+            model.make_train_function(force=True)
+            losses = model.fit(
+                **_arguments(self.data, self.batches, self.batch_size),
+                epochs=1,
+                shuffle=False,
+                verbose=0,
+            ).history.get("loss", [])
+            importance = recorder.importance()
+        finally:
+            try:
+                restore()
+            finally:
+                # An interrupt may have come in the first.
+                restore()
+        if not losses:
+            raise ValueError(
+                "`data` holds no batch, which an importance is computed from."
+            )
+        if not np.isfinite(losses).all():
+            raise ValueError(
+                f"The loss of `{model.name}` is {losses[-1]} on this data, "
+                "which no importance can be computed from. Look for NaN in the "
+                "data."
+            )
+        return importance
+
+
+_BY_NAME = {
+    "norm": lambda data=None, **options: Norm(),
+    "taylor": Taylor,
+}
+"""What makes the importance of a name, from data and options."""
 
 
 def _restorer(model):

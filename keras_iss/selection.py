@@ -1,345 +1,474 @@
-"""Which components stay: for a threshold, for sizes, for a size in all."""
+"""Which components stay: for a threshold, for sizes, for a size of the whole.
 
-import collections.abc
+The only place that decides it. `target_of` makes a `Target` of what a user
+asks for; `Target.select` gives what stays, by importance.
+"""
+
 import dataclasses
 import math
 import numbers
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from keras_iss._checks import check_amount, number
-from keras_iss.structures import norms_of, quoted, removed_of
+from keras_iss._selection_checks import (
+    by_structure,
+    check_fits,
+    check_keep,
+    check_round_to,
+    check_share,
+    check_threshold,
+)
+from keras_iss.structures import Structures, norms_of, quoted, removed_of
+
+Importances = Mapping[str, np.ndarray]
+Selection = dict[str, np.ndarray]
+
+_WORDS = ("threshold", "keep", "weights", "units", "mult_adds")
+
+
+def target_of(*, round_to: int | Mapping = 1, **asked: Any) -> "Target":
+    """What is asked for, checked as far as that needs no model.
+
+    Args:
+        round_to: Integer, or dict from the name of a structure to one. The
+            sizes that stay are multiples of it.
+        **asked: Exactly one of `threshold`, `keep`, `weights`, `units` and
+            `mult_adds` that is not `None`, as in `prune`. Those that the
+            caller does not offer to its user are left out.
+
+    Returns:
+        A `Target`.
+
+    Raises:
+        ValueError: if not exactly one is given, or one is out of range.
+        TypeError: if one is of the wrong type.
+    """
+    given = {name: x for name, x in asked.items() if x is not None}
+    if len(given) != 1:
+        values = ", ".join(f"{name}={x!r}" for name, x in given.items())
+        raise ValueError(
+            f"Exactly one of {quoted(x for x in _WORDS if x in asked)} says "
+            f"what stays. Received: {values or 'none'}"
+        )
+    ((name, value),) = given.items()
+    if name == "threshold":
+        return Threshold(round_to, value)
+    if name == "keep":
+        return Sizes(round_to, value)
+    return Total(round_to, name, value)
 
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
-    """What is asked of a model's size: one of three, as share or number.
+class Target:
+    """What is asked of a model's size.
 
     Attributes:
-        weights: Optional float or integer, of the weights of the recurrent
-            layers (of all the weights in a model without recurrent layers).
-        units: Optional, of the components that are not pinned.
-        mult_adds: Optional, of the multiply-adds.
+        round_to: Integer, or dict from the name of a structure to one.
     """
 
-    weights: float | int | None = None
-    units: float | int | None = None
-    mult_adds: float | int | None = None
+    round_to: int | Mapping
 
     def __post_init__(self):
-        given = self._given()
-        if len(given) != 1:
-            raise ValueError(
-                "A size is one of `weights`, `units` and `mult_adds`. "
-                f"Received: {given or 'none'}"
-            )
-        for name, share in given.items():
-            object.__setattr__(self, name, check_share(share, name))
+        object.__setattr__(self, "round_to", check_round_to(self.round_to))
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether what is asked for depends on the size at the start."""
+        return False
+
+    @property
+    def names_components(self) -> bool:
+        """Whether it names components, as only one model has them."""
+        return False
+
+    def bound(self, full: Structures) -> "Target":
+        """The same, with a model at full size that it is measured against.
+
+        Without one, that is the model that a selection is made in.
+        """
+        return self
+
+    def check(self, structures: Structures):
+        """Raises if the target does not fit a model, or cannot be met."""
+        self._steps(structures)
+
+    def select(
+        self,
+        structures: Structures,
+        importance: Importances | None = None,
+        done: float = 1.0,
+    ) -> Selection:
+        """What stays.
+
+        Args:
+            structures: `Structures`.
+            importance: Dict from name to the importances of the structures
+                that have some, as `check_importance` gives it. The others
+                take their group norms.
+            done: Float from 0 to 1, the part of the way from the full size
+                to the target.
+
+        Returns:
+            Dict from the name of each structure that may get smaller to a
+            sorted integer array, the components that stay of it.
+
+        Raises:
+            As `check`.
+        """
+        raise NotImplementedError
+
+    def is_met(self, structures: Structures, done: float = 1.0) -> bool:
+        """Whether `select` leaves all that is there."""
+        kept = self.select(structures, done=done)
+        removed = removed_of([structures[name] for name in kept])
+        return all(
+            np.isin(np.flatnonzero(~removed[name]), stays).all()
+            for name, stays in kept.items()
+        )
+
+    def describe(self, structures: Structures) -> str:
+        """What is left and what is asked for, for a message."""
+        raise NotImplementedError
+
+    def _steps(self, structures):
+        """Dict from the name of each structure to what its size rounds to."""
+        if not isinstance(self.round_to, Mapping):
+            return {x.name: self.round_to for x in structures}
+        steps = {x.name: 1 for x in structures}
+        for structure, step in by_structure(
+            structures, self.round_to, "round_to"
+        ):
+            steps[structure.name] = step
+        return steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold(Target):
+    """The components whose group norm is not below a threshold.
+
+    Attributes:
+        threshold: Float.
+    """
+
+    threshold: float
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "threshold", check_threshold(self.threshold))
+
+    def select(self, structures, importance=None, done=1.0):
+        """As `Target.select`. Group norms are compared, not importances."""
+        norms = norms_of(structures.free)
+        removed = removed_of(structures.free)
+        steps = self._steps(structures)
+        kept = {}
+        for name, values in norms.items():
+            most = int((~removed[name]).sum())
+            count = int((values >= self.threshold).sum())
+            # More stays, where more is there; what is long need not go.
+            count = _rounded_up(max(count, 1), steps[name], most)
+            kept[name] = _best(values, removed[name], count)
+        return kept
+
+    def describe(self, structures):
+        least = min(
+            norms[~structures[name].removed()].min(initial=np.inf)
+            for name, norms in norms_of(structures.free).items()
+        )
+        return (
+            f"the least group norm is {least:.3g}, {self.threshold:g} is asked "
+            "for"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes(Target):
+    """The sizes of structures that are named, or the components that stay.
+
+    Attributes:
+        keep: Dict from name to a count, or a tuple of indices.
+    """
+
+    keep: Mapping
+    _full: Mapping | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "keep", check_keep(self.keep))
+
+    @property
+    def names_components(self):
+        return any(not isinstance(x, int) for x in self.keep.values())
+
+    def bound(self, full):
+        sizes = {
+            x.name: x.size for x, _ in by_structure(full, self.keep, "keep")
+        }
+        return dataclasses.replace(self, _full=sizes)
+
+    def check(self, structures):
+        super().check(structures)
+        for structure, wanted in by_structure(structures, self.keep, "keep"):
+            full = self._full_size(structure)
+            if full < structure.size:
+                raise ValueError(
+                    f"`of` has {full} components in `{structure.name}`, fewer "
+                    f"than the model that is trained: {structure.size}. Give "
+                    "the model at full size."
+                )
+            check_fits(structure, wanted, full)
+
+    def select(self, structures, importance=None, done=1.0):
+        self.check(structures)
+        importance = dict(importance or {})
+        named = [structures[name] for name in self.keep]
+        removed = removed_of(named)
+        importance |= norms_of([x for x in named if x.name not in importance])
+        counts = self._counts(structures, removed, done)
+        kept = {}
+        for structure, wanted in by_structure(structures, self.keep, "keep"):
+            name = structure.name
+            if isinstance(wanted, int):
+                kept[name] = _best(
+                    importance[name], removed[name], counts[name]
+                )
+            else:
+                kept[name] = np.sort(np.array(wanted))
+        return kept
+
+    def describe(self, structures):
+        removed = removed_of([structures[name] for name in self.keep])
+        return ", ".join(
+            f"`{name}` has {int((~removed[name]).sum())} components, {count} "
+            "asked for"
+            for name, count in self._counts(structures, removed, 1.0).items()
+        )
+
+    def _full_size(self, structure):
+        return (self._full or {}).get(structure.name, structure.size)
+
+    def _counts(self, structures, removed, done):
+        """Dict from name to how many components stay on the way there."""
+        steps = self._steps(structures)
+        counts = {}
+        for structure, wanted in by_structure(structures, self.keep, "keep"):
+            name = structure.name
+            if isinstance(wanted, int):
+                alive = int((~removed[name]).sum())
+                count = _rounded_down(wanted, steps[name], alive)
+            else:
+                count = len(wanted)
+            more = self._full_size(structure) - count
+            counts[name] = count + round((1.0 - done) * more)
+        return counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Total(Target):
+    """A share or a number of a model's weights, units or multiply-adds.
+
+    Attributes:
+        kind: `"weights"`, of the recurrent layers (of all the layers in a
+            model without recurrent ones), `"units"`, the components that are
+            not pinned, or `"mult_adds"`.
+        amount: Float above 0 and below 1, the share that stays, or an
+            integer, how many.
+    """
+
+    kind: str
+    amount: float | int
+    _full: float | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        amount = check_share(self.amount, self.kind)
+        object.__setattr__(self, "amount", amount)
 
     def __str__(self):
-        return f"{self.kind}={self._asked}"
-
-    def _given(self):
-        return {
-            name: share
-            for name, share in dataclasses.asdict(self).items()
-            if share is not None
-        }
+        return f"{self.kind}={self.amount}"
 
     @property
-    def kind(self):
-        """String, what is counted."""
-        return next(iter(self._given()))
+    def is_relative(self):
+        return not isinstance(self.amount, numbers.Integral)
 
-    @property
-    def words(self):
-        """String, what is counted, in a message."""
-        return {"mult_adds": "multiply-adds"}.get(self.kind, self.kind)
+    def bound(self, full):
+        return dataclasses.replace(self, _full=self.measure(full))
 
-    @property
-    def is_share(self):
-        """Boolean, whether it is a share instead of a number."""
-        return not isinstance(self._asked, numbers.Integral)
-
-    @property
-    def _asked(self):
-        return next(iter(self._given().values()))
-
-    def wanted(self, structures):
-        """How much of it is to be left."""
-        if self.is_share:
-            return self._asked * self.measure(structures)
-        return int(self._asked)
-
-    def measure(self, structures, keep=None):
+    def measure(self, structures: Structures, kept: Selection | None = None):
         """How much of it a model has.
 
         Args:
             structures: `Structures`.
-            keep: Optional dict from name to indices. If given, what `shrink`
+            kept: Optional dict from name to indices. If given, what `shrink`
                 with it would leave; else, the model as it is.
         """
-        counts = structures.counts(keep=keep)
+        counts = structures.counts(keep=kept)
         if self.kind == "weights":
             return counts.recurrent_weights or counts.weights
         if self.kind == "mult_adds":
             return counts.mult_adds
-        pinned = sum(one.size for one in structures if one.pinned)
-        return counts.units - pinned
+        return counts.units - sum(x.size for x in structures if x.pinned)
 
+    def check(self, structures):
+        super().check(structures)
+        size = self.measure(structures)
+        if self._full is not None and self._full < size:
+            raise ValueError(
+                f"`of` has {self._full:,.0f} {self._words}, fewer than the "
+                f"model that is trained: {size:,.0f}. Give the model at full "
+                "size."
+            )
+        self.select(structures)
 
-def check_share(share, name):
-    """A number above 0 and below 1, or an integer; or an error."""
-    share = number(share)
-    if isinstance(share, bool) or not isinstance(share, numbers.Real):
-        raise TypeError(
-            f"`{name}` must be a number, what stays of them. Received: "
-            f"{share!r} (of type {type(share).__name__})"
+    def select(self, structures, importance=None, done=1.0):
+        """As `Target.select`, over all the structures at once.
+
+        Importances are compared with the mean of their own structure. Those
+        that go do so `round_to` at a time, the least important first; each
+        structure keeps its best.
+        """
+        free = structures.free
+        if not free:
+            raise ValueError(
+                "No structure of the model could lose a component: "
+                + "; ".join(
+                    f"`{x.name}` is pinned: {x.pinned}" for x in structures
+                )
+            )
+        order = _Order(free, importance, self._steps(structures))
+
+        def left(gone):
+            return self.measure(structures, order.kept_without(gone))
+
+        wanted = self._wanted(structures, done)
+        low, high = 0, len(order)
+        if (least := left(high)) > wanted:
+            full = self.measure(structures)
+            raise ValueError(
+                f"`{self}` cannot be reached: with the least that can be left "
+                f"of {quoted(x.name for x in free)}, {least:,} of {full:,} "
+                f"{self._words} stay, a share of {least / full:.3g}. Ask for "
+                f"more{', or a smaller `round_to`' * order.rounds}."
+            )
+        while low < high:  # left(high) <= wanted
+            middle = (low + high) // 2
+            if left(middle) <= wanted:
+                high = middle
+            else:
+                low = middle + 1
+        return order.kept_without(high)
+
+    def describe(self, structures):
+        return (
+            f"{self.measure(structures, kept={}):,.0f} {self._words} are left, "
+            f"{self._wanted(structures, 1.0):,.0f} asked for"
         )
-    if isinstance(share, numbers.Integral) and share >= 1:
-        return share
-    if math.isnan(share) or not 0 < share < 1:
-        raise ValueError(
-            f"`{name}` is the share that stays, above 0 and below 1, or an "
-            f"integer: how many do. Received: {share}"
-        )
-    return share
+
+    def _wanted(self, structures, done):
+        """How much is to be left."""
+        full = self._full
+        if full is None:
+            full = self.measure(structures)
+        wanted = self.amount * full if self.is_relative else int(self.amount)
+        return wanted + (1.0 - done) * (full - wanted)
+
+    @property
+    def _words(self):
+        """What is counted, in a message."""
+        return {"mult_adds": "multiply-adds"}.get(self.kind, self.kind)
 
 
-def by_structure(structures, values, argument):
-    """Pairs of a structure and what a dict has for it by any of its names.
+class _Order:
+    """In which order the components of several structures go.
+
+    Importances are compared with the mean of their own structure. They go in
+    blocks of as many as its size is to be a multiple of, the least important
+    first; the best block of each structure never does. What is more than a
+    multiple is gone from the start.
 
     Args:
-        structures: `Structures`.
-        values: Dict from the name of a structure.
-        argument: String, the name of the argument that the dict is.
-
-    Raises:
-        ValueError: if a structure is named twice.
-        KeyError: if a name is that of no structure.
+        structures: Tuple of `Structure`.
+        importance: Dict from name to importances, or `None`.
+        steps: Dict from name to the sizes of blocks.
     """
-    named = set()
-    for key, value in values.items():
-        structure = structures[key]
-        if structure.name in named:
-            raise ValueError(
-                f"`{argument}` names the structure `{structure.name}` twice: "
-                f"the units of {quoted(structure.makers)} are tied. Name one "
-                "of them."
-            )
-        named.add(structure.name)
-        yield structure, value
 
-
-def check_importance(structures, importance):
-    """Importances by the full names of their structures, as float arrays.
-
-    Raises:
-        TypeError: if `importance` is no dict, or one is not of numbers.
-        ValueError: if one has another length than its structure has
-            components, or is NaN; or if a structure is named twice.
-    """
-    if importance is None:
-        return {}
-    if not isinstance(importance, collections.abc.Mapping):
-        raise TypeError(
-            "`importance` must be a dict from the name of a structure to a "
-            f"number for each component. Received: {type(importance).__name__}"
+    def __init__(self, structures, importance, steps):
+        importance = dict(importance or {})
+        importance |= norms_of(
+            [x for x in structures if x.name not in importance]
         )
-    checked = {}
-    for one, values in by_structure(structures, importance, "importance"):
-        try:
-            values = np.asarray(values, float)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"`importance` of `{one.name}` must be {one.size} numbers, one "
-                f"for each component. Received: {values!r}"
-            ) from error
-        if values.shape != (one.size,):
-            raise ValueError(
-                f"`importance` of `{one.name}` must be of shape ({one.size},), "
-                f"one for each component. Received: {values.shape}"
-            )
-        if np.isnan(values).any():
-            raise ValueError(f"`importance` of `{one.name}` has NaN in it.")
-        checked[one.name] = values
-    return checked
+        removed = removed_of(structures)
+        self._names = [x.name for x in structures]
+        # The components from the best on, how many stay at most, and in
+        # blocks of how many they go.
+        self._ranked, self._most, self._sizes = [], [], []
+        means, owners = [], []
+        for place, name in enumerate(self._names):
+            values = _relative(importance[name], ~removed[name])
+            ranked = _ranked(values, removed[name])
+            alive = max(int((~removed[name]).sum()), 1)
+            size = steps[name] if steps[name] <= alive else 1
+            most = alive // size * size
+            self._ranked.append(ranked)
+            self._most.append(most)
+            self._sizes.append(size)
+            blocks = values[ranked[:most]].reshape(-1, size).mean(axis=1)
+            # From the least on, without the best.
+            means.append(blocks[:0:-1])
+            owners.append(np.full(len(blocks) - 1, place))
+        first = np.argsort(np.concatenate(means), kind="stable")
+        self._owners = np.concatenate(owners)[first]
 
+    def __len__(self):
+        return len(self._owners)
 
-def allot(structures, budget, importance=None, wanted=None):
-    """Chooses what stays, over all the structures at once.
+    @property
+    def rounds(self):
+        """Boolean, whether some go in blocks of more than one."""
+        return max(self._sizes) > 1
 
-    Importances are compared with the mean of their own structure. What is
-    removed already goes first; each structure keeps its best component.
-
-    Args:
-        structures: `Structures`.
-        budget: `Budget`.
-        importance: Dict from name to the importances of the structures that
-            have some. The others take their group norms.
-        wanted: Optional number, what `budget` is to measure. Defaults to
-            what it asks for.
-
-    Returns:
-        Dict from name to a sorted integer array.
-
-    Raises:
-        ValueError: if no structure is free, or one component of each would be
-            more than the budget.
-    """
-    free = structures.free
-    if not free:
-        raise ValueError(
-            "No structure of the model could lose a component: "
-            + "; ".join(f"`{s.name}` is pinned: {s.pinned}" for s in structures)
-        )
-    if wanted is None:
-        wanted = budget.wanted(structures)
-    importance = dict(importance or {})
-    importance |= norms_of([one for one in free if one.name not in importance])
-    removed = removed_of(free)
-    relative = [
-        _relative(importance[one.name], ~removed[one.name]) for one in free
-    ]
-    order = np.argsort(np.concatenate(relative), kind="stable")
-    owner = np.repeat(np.arange(len(free)), [one.size for one in free])
-    starts = np.cumsum([0] + [one.size for one in free])
-    order = order[np.isfinite(np.concatenate(relative)[order])]
-
-    def keep(gone):
-        stays = np.ones(len(owner), bool)
-        stays[order[:gone]] = False
+    def kept_without(self, count):
+        """What stays if so many blocks go: dict from name to indices."""
+        gone = np.bincount(self._owners[:count], minlength=len(self._names))
+        left = np.array(self._most) - gone * np.array(self._sizes)
         return {
-            one.name: np.flatnonzero(stays[start : start + one.size])
-            for one, start in zip(free, starts)
+            name: np.sort(ranked[:stays])
+            for name, ranked, stays in zip(self._names, self._ranked, left)
         }
 
-    def left(gone):
-        return budget.measure(structures, keep(gone))
 
-    if left(len(order)) > wanted:
-        full, least = budget.measure(structures), left(len(order))
-        raise ValueError(
-            f"`{budget}` cannot be reached: with one component left in each of "
-            f"{quoted(one.name for one in free)}, {least:,} of {full:,} "
-            f"{budget.words} stay, a share of {least / full:.3g}. Ask for more."
-        )
-    low, high = 0, len(order)  # left(high) <= wanted
-    while low < high:
-        middle = (low + high) // 2
-        if left(middle) <= wanted:
-            high = middle
-        else:
-            low = middle + 1
-    return keep(high)
+# Which are the best, and how many.
+
+
+def _ranked(values, removed):
+    """The components from the best to the least; what is removed comes last."""
+    return np.lexsort((-values, removed))
+
+
+def _best(values, removed, count):
+    """The best components, as a sorted integer array."""
+    return np.sort(_ranked(values, removed)[:count])
+
+
+def _rounded_up(count, step, most):
+    """A multiple of `step` up to `most`, not below `count` if there is one."""
+    if step > most:
+        return count
+    return min(math.ceil(count / step), most // step) * step
+
+
+def _rounded_down(count, step, most):
+    """A multiple of `step` not above `count`, but one of them at least."""
+    if step > most:
+        return count
+    return max(min(count, most) // step, 1) * step
 
 
 def _relative(importance, alive):
-    """Importances over their mean; of the best component, infinity."""
+    """Importances over the mean of those that are alive, all of them finite."""
     compared = importance[alive & np.isfinite(importance)]
     mean = np.abs(compared).mean() if len(compared) else 1.0
-    relative = np.where(alive, importance / (mean or 1.0), -1e30)
-    # An infinite importance goes last, or first; and the best one never.
-    relative = np.clip(relative, -1e30, 1e30)
-    relative[np.argmax(relative)] = np.inf
-    return relative
-
-
-def check_threshold(threshold):
-    """A threshold as a float, or an error. See `check_amount`."""
-    return check_amount(
-        threshold,
-        "threshold",
-        "it is compared with group norms, which are never negative",
-        finite=False,
-    )
-
-
-def below(norms, threshold):
-    """The components with a norm below a threshold, but never all of them.
-
-    Returns:
-        Integer array.
-    """
-    short = norms < threshold
-    if short.all():
-        short[np.argmax(norms)] = False
-    return np.flatnonzero(short)
-
-
-def resolve_keep(structures, keep, importance=None):
-    """What stays of each structure.
-
-    Args:
-        structures: `Structures`.
-        keep: As in `prune`.
-        importance: Optional dict from name to the importance of its components.
-            Where there are none, group norms are taken.
-
-    Returns:
-        Dict from the name of a structure to a sorted integer array.
-    """
-    if not isinstance(keep, collections.abc.Mapping):
-        raise TypeError(
-            "`keep` must be a dict from the name of a structure to a count "
-            f"or indices. Received: {keep!r} (of type {type(keep).__name__})"
-        )
-    if not keep:
-        raise ValueError(
-            "`keep` is empty. It takes what stays of a structure, as in "
-            f"`keep={{{next(iter(structures.keys()))!r}: 8}}`."
-        )
-    importance = importance or {}
-    return {
-        one.name: _resolve(one, wanted, importance.get(one.name))
-        for one, wanted in by_structure(structures, keep, "keep")
-    }
-
-
-def _resolve(structure, wanted, importance=None):
-    name, size = structure.name, structure.size
-    wanted = number(wanted)
-    if structure.pinned:
-        raise ValueError(
-            f"`{name}` is pinned and must keep its size: {structure.pinned}."
-        )
-    no_indices = (bool, str, bytes, collections.abc.Mapping)
-    if isinstance(wanted, no_indices) or not isinstance(
-        wanted, (numbers.Integral, collections.abc.Iterable)
-    ):
-        raise TypeError(
-            f"`keep` takes a count or a sequence of indices for `{name}`. "
-            f"Received: {wanted!r} (of type {type(wanted).__name__})"
-        )
-    if isinstance(wanted, numbers.Integral):
-        if not 1 <= wanted <= size:
-            raise ValueError(
-                f"`{name}` has {size} components and keeps at least one: "
-                f"`keep` takes 1 to {size} for it. Received: {wanted}"
-            )
-        importance = structure.norms() if importance is None else importance
-        order = np.argsort(-importance, kind="stable")
-        return np.sort(order[:wanted])
-    indices = list(wanted)
-    if not indices:
-        raise ValueError(
-            f"`keep` is empty for `{name}`, which keeps at least one of its "
-            f"{size} components."
-        )
-    for index in indices:
-        if isinstance(index, (bool, np.bool_)) or not isinstance(
-            index, numbers.Integral
-        ):
-            raise TypeError(
-                f"`keep` takes integer indices for `{name}`. Received: "
-                f"{index!r} (of type {type(index).__name__})"
-            )
-        if not 0 <= index < size:
-            raise ValueError(
-                f"`keep` gives index {index} for `{name}`, whose components "
-                f"are 0 to {size - 1}."
-            )
-    if len(set(indices)) < len(indices):
-        repeated = next(x for x in indices if indices.count(x) > 1)
-        raise ValueError(f"`keep` gives index {repeated} of `{name}` twice.")
-    return np.sort(np.array(indices, int))
+    # An infinite importance comes first, or last.
+    return np.clip(importance / (mean or 1.0), -1e30, 1e30)

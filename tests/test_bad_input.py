@@ -140,7 +140,9 @@ def test_bad_thresholds(model, threshold, error):
 
 def test_prune_takes_a_threshold_or_what_to_keep(model):
     for arguments in ({}, {"threshold": 0.1, "keep": {"lstm_1": 2}}):
-        with pytest.raises(ValueError, match="either `threshold` or `keep`"):
+        with pytest.raises(
+            ValueError, match="Exactly one of `threshold`, `keep`"
+        ):
             keras_iss.prune(model, **arguments)
 
 

@@ -195,15 +195,15 @@ BUDGET = [
     ({"weights": 0.5, "include": ["lstm"]}, ValueError, "`include`"),
     (
         {"weights": 0.5, "importance": np.ones(3)},
-        ValueError,
+        TypeError,
         "`importance` must be",
     ),
     (
         {"weights": 0.5, "importance": {"a": [1]}},
-        ValueError,
+        TypeError,
         "`importance` must be",
     ),
-    ({"keep": {"a": np.ones(2)}}, TypeError, "components that stay of `a`"),
+    ({"keep": {"a": np.ones(2)}}, TypeError, "indices for `a`"),
     ({"keep": [("a", 2)]}, TypeError, "a dict from the name"),
     *(
         ({"units": 0.5, "importance": "taylor", "data": data}, error, "`data")

@@ -306,15 +306,16 @@ def test_a_second_fit_goes_on_with_the_first():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ValueError, "one of"),
+        ({}, ValueError, "Exactly one of `keep`"),
         ({"weights": 0.5, "units": 0.5}, ValueError, "one of"),
         ({"weights": 1.5}, ValueError, "above 0 and below 1"),
         ({"units": 0}, ValueError, "above 0 and below 1"),
         ({"mult_adds": "half"}, TypeError, "must be a number"),
-        ({"keep": {"lstm": 3}, "weights": 0.5}, ValueError, "not both"),
+        ({"keep": {"lstm": 3}, "weights": 0.5}, ValueError, "Exactly one"),
         ({"keep": 0.3}, TypeError, "dict"),
         ({"keep": {}}, ValueError, "empty"),
-        ({"keep": {"lstm": 0.5}}, TypeError, "number of components"),
+        ({"keep": {"lstm": 0.5}}, TypeError, "count .*for `lstm`"),
+        ({"keep": {"lstm": [0, 1]}}, TypeError, "how many components"),
         ({"units": 0.5, "by_epoch": 0}, ValueError, "1 or more"),
         ({"units": 0.5, "by_epoch": 1.5}, TypeError, "integer"),
         (

@@ -126,7 +126,7 @@ def test_what_is_removed_already_goes_first():
         ({"weights": float("nan")}, ValueError, "above 0 and below 1"),
         ({"weights": "half"}, TypeError, "must be a number"),
         ({"weights": 0.001}, ValueError, "cannot be reached"),
-        ({"weights": 0.5, "threshold": 0.1}, ValueError, "takes either"),
+        ({"weights": 0.5, "threshold": 0.1}, ValueError, "Exactly one of"),
         ({"threshold": 1.0, "importance": {}}, ValueError, "group norms"),
         ({"weights": 0.5, "importance": {"one": [1]}}, ValueError, "shape"),
         ({"weights": 0.5, "importance": {"no": [1]}}, KeyError, "no structure"),

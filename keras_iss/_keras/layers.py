@@ -180,3 +180,8 @@ def takes_mask(operation):
 def takes_training(operation):
     """Whether an operation is told if it is called in training."""
     return bool(getattr(operation, "_call_has_training_arg", False))
+
+
+def carried_states(layer):
+    """What a stateful layer carries on, which is no variable of a model."""
+    return keras.tree.flatten(getattr(layer, "states", None) or [])

@@ -1,26 +1,30 @@
 """Pruning: components to zero."""
 
-from keras_iss.selection import (
-    Budget,
-    allot,
-    below,
-    check_importance,
-    check_threshold,
-    resolve_keep,
-)
-from keras_iss.structures import check_finite
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_iss.importance import importances_of
+from keras_iss.selection import target_of
+from keras_iss.structures import Structures, check_finite
 from keras_iss.surgery.zeroing import not_kept, zero_components
 from keras_iss.tracing.find import find
 
 
 def prune(
-    model,
-    threshold=None,
-    keep=None,
-    include=("recurrent",),
-    weights=None,
-    importance=None,
-):
+    model: keras.Model,
+    *,
+    threshold: float | None = None,
+    keep: Mapping | None = None,
+    weights: float | int | None = None,
+    units: float | int | None = None,
+    mult_adds: float | int | None = None,
+    importance: Any = None,
+    round_to: int | Mapping = 1,
+    data: Any = None,
+    include: tuple[str, ...] = ("recurrent",),
+) -> Structures:
     """Sets components to zero, in place.
 
     A pruned component has all its weights and biases zero, in every layer. It
@@ -28,75 +32,93 @@ def prune(
     changing an output. What the optimizer keeps for it, its momenta and
     moments, is set back to the start.
 
+    What stays is said by exactly one of `threshold`, `keep`, `weights`,
+    `units` and `mult_adds`.
+
     Args:
         model: A built `keras.Model`.
-        threshold: Float. Components whose group norm is below it are
-            pruned, in every structure that is not pinned. A structure keeps
-            the component with the largest norm whatever the threshold.
+        threshold: Float, zero or more. Components whose group norm is below
+            it are pruned, in every structure that is not pinned. A structure
+            keeps the component with the largest norm whatever the threshold.
         keep: Dict from the name of a structure to what stays of it: an
-            integer, how many (those with the largest norms), or a
-            sequence of indices. Structures that it does not name stay as they
-            are.
-        include: Tuple of kinds of layers, as in `find_structures`.
+            integer, how many (the most important ones), or a sequence of
+            indices. Structures that it does not name stay as they are.
         weights: Float above 0 and below 1, the share of the weights of the
             recurrent layers that may stay, or an integer, how many (of all
-            the weights, in a model without recurrent layers). The components
-            with the lowest importance go, of whatever structure; importances
-            are compared with the mean of their own structure, which keeps
-            its best component.
-        importance: Optional dict from the name of a structure to a number for
-            each component, as `estimate_importance` returns it. With
-            `weights`, or with counts in `keep`, the highest stay. Defaults to
-            group norms.
+            the weights, in a model without recurrent layers). The least
+            important components go, of whatever structure; importances are
+            compared with the mean of their own structure, which keeps its
+            best component.
+        units: As `weights`, but of the components that are not pinned.
+        mult_adds: As `weights`, but of the multiply-adds of a time step.
+        importance: How much the model needs each component; the highest
+            stay. `"norm"`, the group norm; `"taylor"`, as in
+            `estimate_importance`, from `data`; a dict from the name of a
+            structure to an array of shape `(size,)`, as
+            `estimate_importance` returns it; or a function of the model and
+            its `Structures` that returns such a dict. Structures that it
+            leaves out take group norms. Defaults to `None`: group norms.
+            A `threshold` is compared with group norms alone.
+        round_to: Integer, or dict from the name of a structure to one,
+            defaults to 1. The sizes that stay are multiples of it, such as
+            4, 8 or 16, which hardware runs well. `weights`, `units` and
+            `mult_adds` are never exceeded for it. A `threshold` takes the next
+            larger multiple, where that many components are there. A count in
+            `keep` that is not a multiple takes the next smaller one, and one
+            multiple at least; indices in `keep` are taken as they are. A
+            structure that has fewer components left than `round_to` is cut as
+            with 1.
+        data: What importances are estimated from, as in
+            `estimate_importance`.
+        include: Tuple of kinds of layers, as in `find_structures`.
 
     Returns:
         The `Structures` of the model.
 
     Raises:
-        ValueError: unless exactly one of `threshold`, `keep` and `weights` is
-            given; if the threshold is negative or NaN; if `keep` is empty,
-            out of range or repeats an index; if it names a pinned structure;
-            if `weights` is out of range, or less than one component of each
-            structure is; if `importance` does not fit; or if weights are NaN or
-            infinite. The model is left as it was.
-        TypeError: if `threshold` or `keep` is of the wrong type.
-        KeyError: if `keep` names no structure.
+        ValueError: unless exactly one of the five is given; if the threshold
+            is negative or NaN; if `keep` is empty, out of range or repeats an
+            index; if it names a pinned structure; if `weights`, `units` or
+            `mult_adds` is out of range, or less than the least that can be
+            left is; if `importance` does not fit, is unknown or lacks `data`;
+            if `round_to` is below 1; or if weights are NaN or infinite. The
+            model is left as it was.
+        TypeError: if an argument is of the wrong type.
+        KeyError: if `keep`, `importance` or `round_to` names no structure.
 
     Examples:
         >>> import keras, keras_iss
         >>> model = keras.Sequential([
         ...     keras.Input((None, 16)),
-        ...     keras.layers.LSTM(8, name="lstm"),
+        ...     keras.layers.LSTM(32, name="lstm"),
         ...     keras.layers.Dense(4),
         ... ])
-        >>> structures = keras_iss.prune(model, keep={"lstm": 5})
+        >>> structures = keras_iss.prune(model, keep={"lstm": 20})
         >>> structures["lstm"].alive
-        5
+        20
+        >>> structures = keras_iss.prune(model, weights=0.3, round_to=4)
+        >>> structures["lstm"].alive
+        12
     """
-    structures = find(model, include).structures
-    check_finite(structures)
-    if sum(given is not None for given in (threshold, keep, weights)) != 1:
-        raise ValueError(
-            "`prune` takes either `threshold` or `keep` or `weights`. "
-            f"Received: threshold={threshold!r}, keep={keep!r}, "
-            f"weights={weights!r}"
-        )
+    target = target_of(
+        threshold=threshold,
+        keep=keep,
+        weights=weights,
+        units=units,
+        mult_adds=mult_adds,
+        round_to=round_to,
+    )
     if importance is not None and threshold is not None:
         raise ValueError(
             "`threshold` is compared with group norms: `importance` goes with "
-            "`keep` or `weights`."
+            "`keep`, `weights`, `units` or `mult_adds`."
         )
-    importance = check_importance(structures, importance)
-    if threshold is None:
-        if keep is None:
-            kept = allot(structures, Budget(weights=weights), importance)
-        else:
-            kept = resolve_keep(structures, keep, importance)
-        removals = not_kept(structures, kept)
-    else:
-        threshold = check_threshold(threshold)
-        removals = [
-            (one, below(one.norms(), threshold)) for one in structures.free
-        ]
-    zero_components(removals, getattr(model, "optimizer", None))
+    structures = find(model, include).structures
+    check_finite(structures)
+    target.check(structures)
+    importance = importances_of(importance, model, structures, data)
+    kept = target.select(structures, importance)
+    zero_components(
+        not_kept(structures, kept), getattr(model, "optimizer", None)
+    )
     return structures

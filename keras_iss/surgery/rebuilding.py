@@ -21,6 +21,7 @@ from keras_iss._keras.errors import message_of
 from keras_iss._keras.graphs import graph_behind, nodes_in_order, producer
 from keras_iss._keras.layers import (
     attributes,
+    carried_states,
     inner_layers,
     internal_names,
     own_variables,
@@ -743,11 +744,6 @@ def _state(layer):
     """Everything a layer keeps: variables, and the states of an RNN."""
     variables = [v for v in layer.variables if v.name != STRENGTH]
     return [*variables, *carried_states(layer)]
-
-
-def carried_states(layer):
-    """What a stateful layer carries on, which is no variable of a model."""
-    return keras.tree.flatten(getattr(layer, "states", None) or [])
 
 
 def _with(config, path, value):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_iss.regularizers import carry_penalties
-from keras_iss.selection import resolve_keep
+from keras_iss.selection import target_of
 from keras_iss.structures import check_finite
 from keras_iss.surgery import verification
 from keras_iss.surgery.rebuilding import rebuild
@@ -69,7 +69,7 @@ def shrink(model, keep=None, include=("recurrent",), verify=True, data=None):
     found = find(model, include)
     structures = found.structures
     check_finite(structures)
-    kept = None if keep is None else resolve_keep(structures, keep)
+    kept = None if keep is None else target_of(keep=keep).select(structures)
     stays = structures.staying(kept)
     alive = np.concatenate(list(stays.values()))
     # What was not to be kept, and stays for its size only.
