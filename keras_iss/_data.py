@@ -64,7 +64,7 @@ def check_arrays(parts, names, model=None):
     Raises:
         As `check_data`.
     """
-    inputs, targets, *_ = [*parts, None]
+    inputs, targets = parts[0], parts[1] if len(parts) > 1 else None
     if getattr(model, "loss", None) is not None and targets is None:
         raise ValueError(
             f"`{names[1]}` is missing: the targets that the loss of "

@@ -23,7 +23,7 @@ from keras_iss.export import _exchange
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 PREFIX = ".keras-iss-"
 # Where a folder cannot be swapped in one step, the old one has this name

@@ -156,18 +156,18 @@ class _Comparison:
             got, _ = self._outputs(self._new, inputs, training)
         except Exception as error:
             return training, None, error
-        error = self._largest_error(expected, got)
-        if error is None:
+        largest = self._largest_error(expected, got)
+        if largest is None:
             return None
         again, _ = self._outputs(self._old, inputs, training)
         if self._largest_error(expected, again) is not None:
             # Something random that Keras knows nothing of.
             return None
         layer = self._parting_layer(inputs, training)
-        if layer is None and error <= self._factor * LAYER_TOLERANCE:
+        if layer is None and largest <= self._factor * LAYER_TOLERANCE:
             # The rounding of many layers.
             return None
-        return training, layer, error
+        return training, layer, largest
 
     def _outputs(self, model, inputs, training=False):
         values = self._values if model is self._old else ()

@@ -47,7 +47,7 @@ class Fingerprint:
     def __eq__(self, other):
         return self._key == other._key
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _key(graph, skip_noise):

@@ -3,17 +3,18 @@
 import functools
 import inspect
 import types
+from collections.abc import Callable
 
 import keras
 
 from keras_iss._keras.layers import inner_layers
 from keras_iss._keras.methods import is_put_there_by_keras
 
-_LAYER_RULES = {}
-_OPERATION_RULES = {}
+_LAYER_RULES: dict[type, Callable] = {}
+_OPERATION_RULES: dict[str, Callable] = {}
 
 # The `call` that a rule was written for.
-_CALLS = {}
+_CALLS: dict[type, Callable] = {}
 
 # What a subclass may define and still compute what its parent does.
 _NO_PART_IN_COMPUTING = {
