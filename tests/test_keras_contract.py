@@ -12,7 +12,7 @@ from keras.src.trainers.data_adapters import get_data_adapter
 from keras_iss._keras import contract
 from keras_iss._keras.variables import without_values
 from tests import keras_uses
-from tests.old_keras import lacking, numbers
+from tests.old_keras import numbers
 
 
 def _attention(**arguments):
@@ -196,30 +196,3 @@ def test_what_a_file_uses_is_seen(tmp_path):
     }
     assert keras_uses.private_names_of(path) == {"_one", "_two", "_three"}
     assert keras_uses.global_names_of(path) == {"a_key"}
-
-
-@pytest.mark.parametrize(
-    ("version", "raised", "found"),
-    [
-        (
-            "3.10.0",
-            lambda: keras.layers.NoLayer,
-            "keras.layers.NoLayer",
-        ),
-        ("3.10.0", lambda: keras.Sequential().no_such_attribute, None),
-        ("3.10.0", lambda: layer_of(keras.layers, "NoLayer"), None),
-        ("3.15.1", lambda: keras.layers.NoLayer, None),
-    ],
-    ids=["a layer", "not of a module", "in the package", "the newest"],
-)
-def test_what_an_older_keras_lacks_is_told(monkeypatch, version, raised, found):
-    monkeypatch.setattr(keras, "__version__", version)
-    with pytest.raises(AttributeError) as error:
-        raised()
-    assert lacking(error.value) == found
-
-
-# As if it stood in a file of the package.
-layer_of = eval(
-    compile("lambda module, name: getattr(module, name)", "package.py", "eval")
-)
