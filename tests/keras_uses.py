@@ -1,14 +1,24 @@
 """What the files in `keras_iss/_keras/` use of Keras' private parts."""
 
 import ast
+import importlib.util
 import pathlib
 import re
 
-import keras_iss
-
-FOLDER = pathlib.Path(keras_iss.__file__).parent / "_keras"
+# Nothing is imported of the package: it may need what Keras lacks.
+FOLDER = pathlib.Path(__file__).parents[1] / "keras_iss" / "_keras"
 
 _PRIVATE = re.compile(r"_[a-z]\w*$")
+
+
+def contract():
+    """The module that lists the private parts in use."""
+    spec = importlib.util.spec_from_file_location(
+        "keras_contract", FOLDER / "contract.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def files():

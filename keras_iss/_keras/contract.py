@@ -31,7 +31,7 @@ _SRC = "keras.src."
 
 IMPORTS = [
     Use(_SRC + "backend.common.global_state", "graphs names variables"),
-    Use(_SRC + "backend.set_keras_mask", "masks"),
+    Use(_SRC + "backend.common.masking.set_keras_mask", "masks"),
     Use(_SRC + "layers.layer.CallContext", "graphs"),
     Use(_SRC + "layers.rnn.dropout_rnn_cell.DropoutRNNCell", "cells"),
     Use(_SRC + "models.functional.Functional", "graphs"),

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 
 import keras
-from keras.src.backend import set_keras_mask
+from keras.src.backend.common.masking import set_keras_mask
 
 from keras_iss._keras.graphs import (
     forgotten_calls,
