@@ -259,7 +259,7 @@ def paper(task, strength, _):
 
     model = task.compiled()
     keras_iss.ISSRegularizer(strength).attach(model)
-    prune = keras_iss.ISSPruneCallback(THRESHOLD, freeze=True)
+    prune = keras_iss.ISSPruneCallback(THRESHOLD, keep_removed=True)
     model.fit(task.x, task.y, **task.arguments(prune))
     return keras_iss.shrink(model)
 

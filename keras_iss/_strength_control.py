@@ -1,104 +1,117 @@
-"""The strength of a penalty in the train steps of one training, only there."""
+"""The strength of the penalty through one training, in models of any size."""
 
-import numpy as np
+import warnings
 
-from keras_iss._keras.step_functions import AnnouncedStep
+from keras_iss._step_strength import StepStrength
 from keras_iss.optimizers import proximal_of
-from keras_iss.regularizers import (
-    Attachment,
-    ISSRegularizer,
-    attachments,
-    strength_variable,
-)
+from keras_iss.schedules import PressureRule, ProximalRule
+from keras_iss.structures import is_finite
 
 
 class StrengthControl:
-    """Sets the strength that the train steps of a training have.
-
-    It is that of the `ProximalISS` that the model is trained with, else that
-    of the `ISSRegularizer`s attached to it, else that of a penalty of its own.
-    Between the steps, the model is as the user gave it: nothing is left of
-    this where a training is interrupted, which calls no callback.
+    """Sets the strength of the penalty, batch by batch and epoch by epoch.
 
     Args:
-        model: A compiled `keras.Model`.
-        structures: Iterable of `Structure`, what a penalty of its own is on.
-        strength: Float, that of the next step.
+        pressure: Float, what the penalty is of the loss. If zero, there is no
+            penalty of its own.
 
     Attributes:
-        is_own: Boolean, whether the penalty is one of its own.
-        is_proximal: Boolean, whether it is that of a `ProximalISS`.
+        strength: Float, the strength in the train steps to come.
     """
 
-    def __init__(self, model, structures, strength):
-        self._model = model
-        self._variable = strength_variable(model, strength)
-        self._strength = strength
-        proximal = proximal_of(getattr(model, "optimizer", None))
-        self.is_proximal = proximal is not None
-        self._users = [proximal] if self.is_proximal else attachments(model)
-        self.is_own = not self._users
-        self._own = None
-        if self.is_own:
-            self._own = Attachment(
-                ISSRegularizer(0.0), model, structures, self._variable
-            )
-        self._step = AnnouncedStep(model, scope=self)
+    def __init__(self, pressure):
+        self.strength = 0.0
+        self._pressure = pressure
+        self._has_begun = False
+        self._step = None
+        self._rule = None
+        self._has_warned = False
 
-    @property
-    def strength(self):
-        """Float, the strength that the next step has."""
-        return self._strength
+    def begin_epoch(self, model, structures, schedule, epochs):
+        """Before an epoch; the first of a model takes hold of it.
 
-    @strength.setter
-    def strength(self, strength):
-        self._strength = strength
-        self._variable.assign(strength)
-
-    def announce(self):
-        """Has the strength hold for the next train step of `fit`.
-
-        Without a penalty of its own where that is zero, unless a step with it
-        is compiled already.
+        Args:
+            model: The `keras.Model` that is trained.
+            structures: Its `Structures`.
+            schedule: A schedule, as `EqualSteps`.
+            epochs: Integer, the epochs that are over.
         """
-        if self._strength or not self.is_own or self._step.is_made:
+        if self._step is None:
+            self._take(model, structures, schedule, epochs)
+        if self._rule is not None:
+            self._rule.begin_epoch()
+
+    def _take(self, model, structures, schedule, epochs):
+        step = StepStrength(model, structures.free, self.strength)
+        if step.is_own and not self._pressure:
+            return
+        self._step = step
+        if (proximal := proximal_of(model.optimizer)) is None:
+            self._rule = PressureRule(self._pressure, schedule)
+        else:
+            self._rule = ProximalRule(proximal, self._pressure, schedule)
+        if not self._has_begun:
+            self._has_begun = True
+            self._set(0.0)
+            self._rule.begin_training(structures, epochs)
+
+    def end_model(self):
+        """The training ends, or goes on with another model."""
+        self._step = self._rule = None
+
+    def begin_batch(self):
+        """Has the strength hold in the next train step."""
+        if self._step is not None:
             self._step.announce()
 
-    def withdraw(self):
-        """Ends it, also where the step that was announced never came.
+    def end_batch(self, logs):
+        """Reads what a train step gave.
 
-        Returns:
-            Boolean, whether it came.
+        Args:
+            logs: Dict, the logs of the batch.
         """
-        self._step.withdraw()
-        return self._step.taken
+        if self._step is None:
+            return
+        if not self._step.withdraw():
+            self._warn_of_own_loop()
+        new = self._rule.after_batch(self.strength, logs)
+        if new is not None:
+            self._set(new)
+
+    def end_epoch(self, logs, structures, target, epochs):
+        """Sets the strength for the next epoch.
+
+        Args:
+            logs: Dict, the logs of the epoch.
+            structures: `Structures` at its end.
+            target: `Target`, what is asked for.
+            epochs: Integer, the epochs that are over.
+        """
+        if self._step is not None and is_finite(structures):
+            self._set(
+                self._rule.after_epoch(
+                    self.strength, logs, structures, target, epochs
+                )
+            )
 
     def during(self, function):
         """Has the strength hold while a function runs, and gives its result."""
-        try:
-            self.enter()
+        if self._step is None:
             return function()
-        finally:
-            try:
-                self.leave()
-            finally:
-                # An interrupt may have come in the first.
-                self.leave()
+        return self._step.during(function)
 
-    def enter(self):
-        """Has the strength hold."""
-        for one in self._users:
-            one.use(self._variable)
-        if self._own is not None:
-            self._own.put_on()
+    def _set(self, strength):
+        self.strength = strength
+        self._step.strength = strength
 
-    def leave(self):
-        """Gives the model back what it had. Twice does no harm."""
-        for one in self._users:
-            one.use(None)
-        if self._own is not None:
-            self._own.take_off()
-
-    def values(self):
-        """The values of the variables that only a step has."""
-        return {id(self._variable): np.float32(self._strength)}
+    def _warn_of_own_loop(self):
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                "`ISSBudget` sets the strength of the penalty in the train "
+                "steps of `fit`, and this one was taken by something else: it "
+                "had no penalty, or that of the `ISSRegularizer` or "
+                "`ProximalISS` that you gave. In a training loop of your own, "
+                "use one of these, and set its `strength`.",
+                stacklevel=3,
+            )

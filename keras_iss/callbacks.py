@@ -14,6 +14,7 @@ whatever reads the logs:
 """
 
 import os
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -22,7 +23,7 @@ from keras_iss._checks import check_flag, is_whole
 from keras_iss._keras.distribution import check_scope
 from keras_iss.optimizers import proximal_of, warn_of_dead
 from keras_iss.selection import Threshold
-from keras_iss.structures import check_finite, is_finite
+from keras_iss.structures import check_finite, is_finite, removed_of
 from keras_iss.surgery.zeroing import (
     not_kept,
     zero_components,
@@ -56,12 +57,12 @@ class StructuresCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         check_scope(self.model)
         self._structures = None
-        self._look()
+        self._find_if_built()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._look()
+        self._find_if_built()
 
-    def _look(self):
+    def _find_if_built(self):
         """Finds the structures, if the model is built."""
         if self._structures is None and is_built(self.model):
             self._find()
@@ -95,16 +96,16 @@ def check_step(model, structures, training):
     if proximal is None or structures is None or proximal.is_set_in(training):
         return
     rate = float(keras.ops.convert_to_numpy(proximal.learning_rate))
-    for one in structures.free:
-        largest = one.norms().max()
+    for structure in structures.free:
+        largest = structure.norms().max()
         if 0 < largest <= rate * proximal.strength:
             raise ValueError(
                 f"The first step of `{proximal.name}` would remove all of "
-                f"`{one.name}`: it takes {rate:g} (the learning rate) times "
-                f"{proximal.strength:g} (`strength`) off every component, and "
-                f"the largest norm is {largest:.3g}. Use a `strength` well "
-                f"below {largest / rate / 100:.2g}, or an `ISSBudget`, which "
-                "sets it."
+                f"`{structure.name}`: it takes {rate:g} (the learning rate) "
+                f"times {proximal.strength:g} (`strength`) off every "
+                f"component, and the largest norm is {largest:.3g}. Use a "
+                f"`strength` well below {largest / rate / 100:.2g}, or an "
+                "`ISSBudget`, which sets it."
             )
 
 
@@ -114,7 +115,7 @@ def alive_of(structures):
     Returns:
         Dict from the name of each structure to the components it has left.
     """
-    alive = {one.name: one.alive for one in structures}
+    alive = {structure.name: structure.alive for structure in structures}
     warn_of_dead(name for name, count in alive.items() if not count)
     return alive
 
@@ -127,29 +128,30 @@ class RemovingCallback(StructuresCallback):
 
     Args:
         include: As in `StructuresCallback`.
-        freeze: Boolean, whether a component that was removed once, also
+        keep_removed: Boolean, whether a component that was removed once, also
             before the training, is set to zero again at the end of every
             epoch and of training, whatever moved it.
     """
 
-    def __init__(self, include, freeze):
+    def __init__(self, include, keep_removed):
         super().__init__(include)
-        check_flag(freeze, "freeze")
-        self.freeze = freeze
-        self._frozen = {}
+        check_flag(keep_removed, "keep_removed")
+        self.keep_removed = keep_removed
+        # Dict from the name of a structure to what was removed of it once.
+        self._removed = {}
         # The epoch that is trained, and the one whose removals are done.
         self._epoch = None
         self._removed_in = None
 
     def set_model(self, model):
         if model is not self.model:
-            self._frozen = {}
+            self._removed = {}
         # Of an `evaluate` of its own, or of a training that has not begun.
         self._epoch = None
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
-        self._frozen = {}
+        self._removed = {}
         super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -178,15 +180,15 @@ class RemovingCallback(StructuresCallback):
             self._remove_at_end_of(epoch)
 
     def on_train_end(self, logs=None):
-        self._zero_frozen()
+        self._zero_again()
 
-    def _look(self):
+    def _find_if_built(self):
         known = self._structures is not None
-        super()._look()
+        super()._find_if_built()
         if not known and self._structures is not None:
-            self._freeze()
+            self._remember_removed()
 
-    def _lost(self):
+    def _is_ended_by_nan(self):
         """Whether something else has seen NaN, and ends the training.
 
         Raises:
@@ -197,16 +199,16 @@ class RemovingCallback(StructuresCallback):
         check_finite(self._structures)
         return False
 
-    def _freeze(self):
-        if self.freeze:
-            for one in self._structures.free:
-                frozen = self._frozen.get(one.name, np.zeros(one.size, bool))
-                self._frozen[one.name] = frozen | one.removed()
+    def _remember_removed(self):
+        if self.keep_removed:
+            for name, removed in removed_of(self._structures.free).items():
+                before = self._removed.get(name, False)
+                self._removed[name] = before | removed
 
-    def _zero_frozen(self):
+    def _zero_again(self):
         self._zero(
-            (self._structures[name], np.flatnonzero(frozen))
-            for name, frozen in self._frozen.items()
+            (self._structures[name], np.flatnonzero(removed))
+            for name, removed in self._removed.items()
         )
 
     def _zero(self, removals):
@@ -228,9 +230,9 @@ class ISSPruneCallback(RemovingCallback):
             it are pruned, as by `prune`. A structure keeps that of
             its largest norm.
         every: `"epoch"` (default), or an integer `n` for every `n` epochs.
-        freeze: Boolean, defaults to `False`. If `True`, a component that was
-            removed once, also before the training, is set to zero again at
-            the end of every epoch and of training, whatever moved it.
+        keep_removed: Boolean, defaults to `False`. If `True`, a component that
+            was removed once, also before the training, is set to zero again
+            at the end of every epoch and of training, whatever moved it.
         elementwise: Boolean, defaults to `False`. If `True`, compares single
             weights with the threshold instead of components, as the code of
             the paper does (with a threshold of 0.0001): a component is removed
@@ -239,8 +241,8 @@ class ISSPruneCallback(RemovingCallback):
         round_to: As in `prune`. Not with `elementwise`.
 
     Raises:
-        TypeError: if `threshold` is not a number, or `freeze` or `elementwise`
-            is no boolean.
+        TypeError: if `threshold` is not a number, or `keep_removed` or
+            `elementwise` is no boolean.
         ValueError: if `threshold` is negative or NaN, or `every` is neither
             `"epoch"` nor a positive integer.
 
@@ -260,14 +262,14 @@ class ISSPruneCallback(RemovingCallback):
 
     def __init__(
         self,
-        threshold,
-        every="epoch",
-        freeze=False,
-        elementwise=False,
-        include=("recurrent",),
-        round_to=1,
+        threshold: float,
+        every: str | int = "epoch",
+        keep_removed: bool = False,
+        elementwise: bool = False,
+        include: tuple[str, ...] = ("recurrent",),
+        round_to: int | Mapping = 1,
     ):
-        super().__init__(include, freeze)
+        super().__init__(include, keep_removed)
         self._target = Threshold(round_to, threshold)
         self.threshold = self._target.threshold
         check_flag(elementwise, "elementwise")
@@ -284,19 +286,19 @@ class ISSPruneCallback(RemovingCallback):
         if (epoch + 1) % self._period == 0:
             self._prune()
         else:
-            self._zero_frozen()
+            self._zero_again()
 
     def _prune(self):
-        if self._lost():
+        if self._is_ended_by_nan():
             return
-        self._zero_frozen()
+        self._zero_again()
         if self.elementwise:
             zero_elements(self._structures.free, self.threshold)
         else:
             kept = self._target.select(self._structures)
             self._zero(not_kept(self._structures, kept))
-        self._freeze()
-        self._zero_frozen()
+        self._remember_removed()
+        self._zero_again()
 
 
 class ISSLogger(StructuresCallback):
@@ -335,7 +337,11 @@ class ISSLogger(StructuresCallback):
         [8]
     """
 
-    def __init__(self, log_dir=None, include=("recurrent",)):
+    def __init__(
+        self,
+        log_dir: str | os.PathLike | None = None,
+        include: tuple[str, ...] = ("recurrent",),
+    ):
         super().__init__(include)
         if log_dir is not None and not isinstance(log_dir, (str, os.PathLike)):
             raise TypeError(
@@ -361,9 +367,9 @@ class ISSLogger(StructuresCallback):
             mult_adds=left.mult_adds,
         )
         if self._histograms is not None:
-            for one in self._structures:
+            for structure in self._structures:
                 self._histograms.write(
-                    f"{one.name}/group_norms", one.norms(), epoch
+                    f"{structure.name}/group_norms", structure.norms(), epoch
                 )
             self._histograms.flush()
 

@@ -136,7 +136,10 @@ def importance_of(
 
 
 def importances_of(
-    importance: Any, model: keras.Model, structures: Structures, data: Any
+    importance: Any,
+    model: keras.Model,
+    structures: Structures,
+    data: Any = None,
 ) -> Mapping[str, np.ndarray]:
     """The importances of components, for `Target.select`.
 

@@ -66,7 +66,7 @@ def compiled():
 
 def callbacks():
     if HOW == "regularizer":
-        return [keras_iss.ISSPruneCallback(1.2, freeze=True)]
+        return [keras_iss.ISSPruneCallback(1.2, keep_removed=True)]
     if HOW.endswith("budget"):
         return [keras_iss.ISSBudget({"one": 5, "two": 4})]
     return []

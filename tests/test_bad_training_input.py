@@ -343,7 +343,10 @@ def test_kinds_that_do_not_exist_are_no_kinds_anywhere(make, include):
         (lambda: keras_iss.ISSLogger(log_dir=b"logs"), "`log_dir`.*bytes"),
         (lambda: keras_iss.ISSPruneCallback(None), "`threshold`"),
         (lambda: keras_iss.ISSPruneCallback([0.1]), "`threshold`"),
-        (lambda: keras_iss.ISSPruneCallback(0.1, freeze="no"), "`freeze`"),
+        (
+            lambda: keras_iss.ISSPruneCallback(0.1, keep_removed="no"),
+            "`keep_removed`",
+        ),
         (
             lambda: keras_iss.ISSPruneCallback(0.1, elementwise=1),
             "`elementwise`",

@@ -137,7 +137,7 @@ def test_weights_from_before_the_removals_are_not_taken_in_silence():
 
 
 @not_on_jax
-def test_a_plan_for_a_model_that_was_trained_before():
+def test_a_schedule_for_a_model_that_was_trained_before():
     """Is for the epochs that are left."""
     model = single()
     train(model, epochs=4)
@@ -151,6 +151,15 @@ def test_a_plan_for_a_model_that_was_trained_before():
             initial_epoch=4,
         )
     assert history["lstm_alive"] == [12, 12, 9, 6, 6, 6, 6, 6]
+
+
+@pytest.mark.parametrize("asked", [{"weights": 0.4}, {"keep": {"lstm": 11}}])
+def test_sizes_are_multiples(asked):
+    model = single(24)
+    budget = keras_iss.ISSBudget(**asked, round_to=4)
+    seen = keras_iss.ISSLogger()
+    alive = train(model, budget, seen, epochs=6)["lstm_alive"]
+    assert alive[-1] == (8 if "keep" in asked else 12)
 
 
 def test_sizes_of_structures_by_name():
@@ -258,7 +267,7 @@ def test_a_proximal_optimizer_is_steered(name):
     assert optimizer.strength == 1e6
 
 
-def test_the_weakest_go_by_taylor_score():
+def test_the_least_important_go_by_taylor():
     """Against the importance of the same moment."""
     model = single()
     data = data_for(model, count=8)
@@ -272,7 +281,7 @@ def test_the_weakest_go_by_taylor_score():
     assert importance[gone].max() < importance[~gone].min()
 
 
-def test_scores_of_ones_own():
+def test_an_importance_of_ones_own():
     model = single()
     seen = []
 
@@ -346,7 +355,7 @@ def test_bad_arguments(arguments, error, message):
         ({"units": 0.5, "of": single(8)}, "fewer than the model"),
     ],
 )
-def test_a_plan_that_cannot_be_met_says_so_before_the_first_step(
+def test_a_target_that_cannot_be_met_says_so_before_the_first_step(
     arguments, message
 ):
     model = single()

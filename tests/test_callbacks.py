@@ -56,12 +56,12 @@ class Regrow(keras.callbacks.Callback):
             kernel.assign(np.full(kernel.shape, 3.0))
 
 
-@pytest.mark.parametrize("freeze", [False, True])
-def test_removed_components_stay_removed_if_frozen(freeze):
+@pytest.mark.parametrize("keep_removed", [False, True])
+def test_removed_components_stay_removed_if_kept_so(keep_removed):
     model = compiled(keras.optimizers.Adam(0.01))
     one = keras_iss.find_structures(model)["lstm_1"]
     prune = keras_iss.ISSPruneCallback(
-        threshold_between(one), every=2, freeze=freeze
+        threshold_between(one), every=2, keep_removed=keep_removed
     )
     history = train(model, Regrow(), prune, keras_iss.ISSLogger(), epochs=5)
     alive = history["lstm_1_alive"]
@@ -69,17 +69,19 @@ def test_removed_components_stay_removed_if_frozen(freeze):
     assert alive == [5] * 5
     model = compiled(keras.optimizers.Adam(0.01))
     one = keras_iss.find_structures(model)["lstm_1"]
-    prune = keras_iss.ISSPruneCallback(threshold_between(one), freeze=freeze)
+    prune = keras_iss.ISSPruneCallback(
+        threshold_between(one), keep_removed=keep_removed
+    )
     alive = train(model, prune, Regrow(), keras_iss.ISSLogger(), epochs=3)
     assert alive["lstm_1_alive"][0] == 3
-    assert alive["lstm_1_alive"][-1] == (3 if freeze else 5)
+    assert alive["lstm_1_alive"][-1] == (3 if keep_removed else 5)
 
 
 def test_frozen_components_are_zero_after_averaging_weights():
     model = compiled(keras.optimizers.SGD(0.1, use_ema=True))
     one = keras_iss.find_structures(model)["lstm_1"]
     prune = keras_iss.ISSPruneCallback(
-        threshold_between(one), every=2, freeze=True
+        threshold_between(one), every=2, keep_removed=True
     )
     train(model, prune, epochs=3)
     assert one.alive == 3
@@ -187,7 +189,7 @@ def test_learning_ends_in_a_smaller_model_that_computes_the_same():
     )
     train(
         model,
-        keras_iss.ISSPruneCallback(threshold=0.6, freeze=True),
+        keras_iss.ISSPruneCallback(threshold=0.6, keep_removed=True),
         epochs=40,
     )
     small = keras_iss.shrink(model)
@@ -203,7 +205,7 @@ def test_learning_ends_in_a_smaller_model_that_computes_the_same():
 def test_a_model_that_its_first_step_builds():
     model = keras.Sequential([keras.layers.LSTM(4), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    prune = keras_iss.ISSPruneCallback(0.0, freeze=True)
+    prune = keras_iss.ISSPruneCallback(0.0, keep_removed=True)
     logs = model.fit(
         np.ones((4, 3, 2)),
         np.ones((4, 1)),
@@ -216,7 +218,9 @@ def test_a_model_that_its_first_step_builds():
 def test_a_frozen_callback_starts_anew_with_every_fit():
     model = compiled(keras.optimizers.SGD(0.0))
     one = keras_iss.find_structures(model)["lstm_1"]
-    prune = keras_iss.ISSPruneCallback(threshold_between(one), freeze=True)
+    prune = keras_iss.ISSPruneCallback(
+        threshold_between(one), keep_removed=True
+    )
     train(model, prune)
     small = keras_iss.shrink(model)
     train(small, prune)
@@ -229,7 +233,7 @@ def test_a_frozen_callback_starts_anew_with_every_fit():
 def test_what_was_removed_before_the_training_is_frozen_too():
     model = compiled(keras.optimizers.SGD(0.0))
     keras_iss.prune(model, keep={"lstm_1": 2})
-    prune = keras_iss.ISSPruneCallback(0.0, freeze=True)
+    prune = keras_iss.ISSPruneCallback(0.0, keep_removed=True)
     regrow = Regrow()
     regrow.on_epoch_begin = lambda epoch, logs=None: Regrow.on_epoch_begin(
         regrow, 1

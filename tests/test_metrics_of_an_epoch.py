@@ -50,7 +50,7 @@ REMOVING = {
     ),
     "prune": lambda model: keras_iss.ISSPruneCallback(middle(model)),
     "every second": lambda model: keras_iss.ISSPruneCallback(
-        middle(model), every=2, freeze=True
+        middle(model), every=2, keep_removed=True
     ),
     "elementwise": lambda _: keras_iss.ISSPruneCallback(0.3, elementwise=True),
 }

@@ -350,12 +350,12 @@ def test_a_budget_is_met_by_the_model_that_comes_back(proximal):
 
 @not_on_jax
 def test_frozen_components_go_on_after_a_cut():
-    """What an `ISSPruneCallback` freezes is known by its new place."""
+    """What an `ISSPruneCallback` keeps removed is known by its new place."""
     model = stacked()
     model.compile(keras.optimizers.Adam(0.01), "mse")
     one = keras_iss.find_structures(model)["one"]
     prune = keras_iss.ISSPruneCallback(
-        float(np.median(one.norms())), freeze=True
+        float(np.median(one.norms())), keep_removed=True
     )
     small = keras_iss.fit(
         model, *data_for(model), epochs=4, verbose=0, callbacks=[prune]
