@@ -448,8 +448,8 @@ def work(forks):
     import keras
     import tensorflow
 
-    import keras_iss.export._saved_model
-    import keras_iss.export._tflite  # noqa: F401
+    import keras_iss.export.saved_model
+    import keras_iss.export.tflite  # noqa: F401
 
     del ai_edge_litert, keras, tensorflow
     for line in sys.stdin:

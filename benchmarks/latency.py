@@ -312,12 +312,12 @@ def lite(task, path):
     """A TFLite file in LiteRT."""
     from ai_edge_litert.interpreter import Interpreter
 
-    from keras_iss.export import _flatbuffer
+    from keras_iss.export import flatbuffer
 
     content = path.read_bytes()
     extra = {
         "megabytes": len(content) / 1e6,
-        "operators": _flatbuffer.operators(content),
+        "operators": flatbuffer.operators(content),
     }
     interpreter = Interpreter(model_content=content, num_threads=THREADS)
     (details,) = interpreter.get_input_details()

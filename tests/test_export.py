@@ -11,7 +11,6 @@ from keras import layers, ops
 import keras_iss
 from tests import export_cases
 from tests.export_cases import FEATURES, Cell, data_for, randomize
-from tests.serving import Server
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip(
@@ -22,23 +21,9 @@ pytest.importorskip("ai_edge_litert")
 
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_iss.export import _flatbuffer, _verify
+from keras_iss.export import flatbuffer, verify
 
 TOLERANCE = 1e-4
-
-
-@pytest.fixture(scope="module")
-def lite():
-    """Runs TFLite files in a process that has LiteRT and NumPy only."""
-    with contextlib.closing(Server("lite")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def tensorflow():
-    """Runs SavedModels in a process that has no Keras."""
-    with contextlib.closing(Server("saved_model")) as server:
-        yield server
 
 
 @pytest.fixture
@@ -60,7 +45,7 @@ def export(model, path, **options):
     done = keras_iss.export_tflite(model, path, **options)
     content = path.read_bytes()
     assert done.path == path and done.size == len(content)
-    assert done.operators == _flatbuffer.operators(content)
+    assert done.operators == flatbuffer.operators(content)
     assert_builtin(content)
     assert attributes(model) == before
     assert_equal(values(model), state)
@@ -70,7 +55,7 @@ def export(model, path, **options):
 
 def assert_builtin(content):
     """Neither we nor the schema itself find an operation not built in."""
-    assert not _flatbuffer.foreign(content)
+    assert not flatbuffer.foreign(content)
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     for code in model.operatorCodes:
         assert code.customCode is None
@@ -617,7 +602,7 @@ def test_what_cannot_be_streamed(path, name):
 def test_metadata(path):
     model = small()
     export(model, path, batch_size=2, quantize="int8", streaming=True)
-    found = _flatbuffer.metadata(path.read_bytes())
+    found = flatbuffer.metadata(path.read_bytes())
     assert found["name"] == "small" and found["quantize"] == "int8"
     assert found["keras_iss"] == keras_iss.__version__
     assert found["inputs"] == {
@@ -627,7 +612,7 @@ def test_metadata(path):
         "head": {"shape": [2, None, 2], "dtype": "float32"}
     }
     assert [x["shape"] for x in found["states"].values()] == [[2, 4], [2, 4]]
-    assert _flatbuffer.metadata(_without_metadata(path)) is None
+    assert flatbuffer.metadata(_without_metadata(path)) is None
 
 
 def _without_metadata(path):
@@ -726,7 +711,7 @@ def test_a_failed_saved_model_leaves_the_old_one(
 ):
     path, model = tmp_path / "saved", small()
     keras_iss.export_saved_model(model, path, verify=False)
-    monkeypatch.setattr(_verify, "TOLERANCE", dict.fromkeys(TOLERANCES, -1.0))
+    monkeypatch.setattr(verify, "TOLERANCE", dict.fromkeys(TOLERANCES, -1.0))
     other = small(units=5)
     before = values(other)
     with pytest.raises(RuntimeError, match="`head`.*Nothing was written"):
@@ -738,7 +723,7 @@ def test_a_failed_saved_model_leaves_the_old_one(
     assert_close(got, outputs(model, x))
 
 
-TOLERANCES = tuple(_verify.TOLERANCE)
+TOLERANCES = tuple(verify.TOLERANCE)
 
 
 # Bad input, and failures halfway.
@@ -951,7 +936,7 @@ def test_an_operation_that_litert_has_not(path):
 def test_a_file_that_computes_something_else(monkeypatch, path, streaming):
     model = small(batch=1, stateful=not streaming)
     model(random(1, 5, FEATURES))
-    monkeypatch.setattr(_verify, "TOLERANCE", dict.fromkeys(TOLERANCES, -1.0))
+    monkeypatch.setattr(verify, "TOLERANCE", dict.fromkeys(TOLERANCES, -1.0))
     with (
         unharmed(model, path),
         pytest.raises(RuntimeError, match="`head` of `small` differs"),

@@ -1,6 +1,5 @@
 """Models on JAX and PyTorch, exported through a process with TensorFlow."""
 
-import contextlib
 import importlib.util
 
 import keras
@@ -17,7 +16,6 @@ from tests.export_cases import (
     masking,
     randomize,
 )
-from tests.serving import Server
 
 if keras.backend.backend() == "tensorflow":
     pytest.skip(
@@ -31,7 +29,7 @@ for _name in ("tensorflow", "ai_edge_litert"):
             allow_module_level=True,
         )
 
-from keras_iss.export import _files, _other_backend
+from keras_iss.export import files, other_backend
 
 
 def small():
@@ -48,25 +46,23 @@ def predict(model, x):
     return keras.ops.convert_to_numpy(model(x))
 
 
-def test_a_model_of_this_backend_as_a_file(tmp_path):
+def test_a_model_of_this_backend_as_a_file(lite, tmp_path):
     path, model = tmp_path / "model.tflite", small()
     done = keras_iss.export_tflite(model, path, batch_size=2, streaming=False)
     assert done.path == path and done.size == path.stat().st_size
     assert done.errors["out"] < 1e-4
     assert not any("CUSTOM" in name for name in done.operators)
     x = data_for(masking, 2, 11)
-    with contextlib.closing(Server("lite")) as lite:
-        (got,) = lite(path, [("serve", {"sequence": x})])
+    (got,) = lite(path, [("serve", {"sequence": x})])
     np.testing.assert_allclose(got["out"], predict(model, x), atol=1e-4)
     assert [one.name for one in tmp_path.iterdir()] == ["model.tflite"]
 
 
-def test_a_model_of_this_backend_as_a_saved_model(tmp_path):
+def test_a_model_of_this_backend_as_a_saved_model(tensorflow, tmp_path):
     path, model = tmp_path / "saved", small()
     keras_iss.export_saved_model(model, path, verify=False)
     x = data_for(masking, 3, 5)
-    with contextlib.closing(Server("saved_model")) as tensorflow:
-        (got,) = tensorflow(path, [("serving_default", {"sequence": x})])
+    (got,) = tensorflow(path, [("serving_default", {"sequence": x})])
     np.testing.assert_allclose(got["out"], predict(model, x), atol=1e-4)
 
 
@@ -101,14 +97,13 @@ def of_closure(factor):
     [doubled, lambda x: x * 2.0, of_closure(3.0)],
     ids=["of a module", "a lambda", "a closure"],
 )
-def test_a_lambda_that_can_be_loaded_elsewhere(tmp_path, function):
+def test_a_lambda_that_can_be_loaded_elsewhere(tensorflow, tmp_path, function):
     model = with_function(function)
     data = ops.convert_to_tensor(data_for(masking, 3, 6))
     done = keras_iss.export_saved_model(model, tmp_path / "saved", data=data)
     assert done.errors["y"] < 1e-4
-    with contextlib.closing(Server("saved_model")) as tensorflow:
-        calls = [("serving_default", {"x": ops.convert_to_numpy(data)})]
-        (got,) = tensorflow(done.path, calls)
+    calls = [("serving_default", {"x": ops.convert_to_numpy(data)})]
+    (got,) = tensorflow(done.path, calls)
     np.testing.assert_allclose(got["y"], predict(model, data), atol=1e-4)
 
 
@@ -172,16 +167,16 @@ def test_an_interrupt_ends_the_process_and_leaves_nothing(
 ):
     path, processes = tmp_path / "model.tflite", []
     path.write_bytes(b"the old file")
-    begin = _other_backend.subprocess.Popen
+    begin = other_backend.subprocess.Popen
 
     class Interrupted(begin):
         def communicate(self, *args, **kwargs):
             processes.append(self)
             # As of a process that was killed while it wrote.
-            (tmp_path / f".keras-iss-{_files._key(path)}-0").touch()
+            (tmp_path / f".keras-iss-{files._key(path)}-0").touch()
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_other_backend.subprocess, "Popen", Interrupted)
+    monkeypatch.setattr(other_backend.subprocess, "Popen", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         keras_iss.export_tflite(small(), path)
     assert processes[0].poll() is not None

@@ -11,7 +11,6 @@ from keras import layers, ops
 
 import keras_iss
 from tests.export_cases import FEATURES, randomize
-from tests.serving import Server
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip(
@@ -23,8 +22,8 @@ pytest.importorskip("ai_edge_litert")
 import tensorflow as tf
 
 from keras_iss._keras.copies import copy_sharing_variables
-from keras_iss.export._model import Callable, isolated
-from keras_iss.export._recurrent import lite_loop, lower
+from keras_iss.export.lowering import LITERT, lower
+from keras_iss.export.model import Callable, isolated
 
 
 def random(*shape, seed=0):
@@ -122,7 +121,7 @@ def test_a_layer_is_lowered_wherever_the_model_holds_it(held):
     wanted = np.array(model(x))
     model.compile("sgd", "mse")
     function = Callable(isolated(model))
-    fast = function.of_copy(lambda copied: lower(copied, lite_loop))
+    fast = function.of_copy(lambda copied: lower(copied, LITERT))
     assert not {x for x in operations(fast, x.shape) if "TensorList" in x}
     np.testing.assert_allclose(fast([x])["output"], wanted, atol=1e-6)
     # The model itself is what it was.
@@ -244,7 +243,7 @@ def test_an_export_that_is_interrupted_changes_nothing(
     np.testing.assert_array_equal(model.layers[1].states[0], before[1])
 
 
-def test_exports_in_threads_of_models_that_share_layers(tmp_path):
+def test_exports_in_threads_of_models_that_share_layers(lite, tmp_path):
     x = keras.Input((None, FEATURES), name="x")
     shared = layers.LSTM(4, return_sequences=True, name="shared")
     stateful = layers.GRU(3, stateful=True, return_sequences=True)
@@ -296,14 +295,10 @@ def test_exports_in_threads_of_models_that_share_layers(tmp_path):
     assert not errors
     for model, first in zip(models, before):
         assert state(model) == first
-    server = Server("lite")
-    try:
-        for number, y in enumerate(wanted):
-            calls = [("serve", {"x": data})]
-            (got,) = server(tmp_path / f"{number}-tflite", calls)
-            np.testing.assert_allclose(got["y"], y, atol=1e-4)
-    finally:
-        server.close()
+    for number, y in enumerate(wanted):
+        calls = [("serve", {"x": data})]
+        (got,) = lite(tmp_path / f"{number}-tflite", calls)
+        np.testing.assert_allclose(got["y"], y, atol=1e-4)
     for number, y in enumerate(wanted):
         loaded = tf.saved_model.load(str(tmp_path / f"{number}-saved_model"))
         np.testing.assert_allclose(loaded.serve(data)["y"], y, atol=1e-4)

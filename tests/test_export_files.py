@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from keras_iss.export import _exchange, _files
+from keras_iss.export import exchange, files
 
 if os.name == "nt":
     pytest.skip("what forks here", allow_module_level=True)
@@ -21,7 +21,7 @@ if os.name == "nt":
 def steps(request, monkeypatch):
     """How a folder is replaced: as on Linux, and as elsewhere."""
     if request.param == "two steps":
-        monkeypatch.setattr(_exchange, "exchange", lambda *_: False)
+        monkeypatch.setattr(exchange, "exchange", lambda *_: False)
     elif sys.platform != "linux":
         pytest.skip("only Linux swaps two folders in one step")
     return request.param
@@ -41,11 +41,11 @@ class Saved:
         self.path = parent / "saved"
 
     def put(self, text):
-        with _files.folder(self.path) as new:
+        with files.folder(self.path) as new:
             self.fill(new, text)
 
     def fail(self):
-        with _files.folder(self.path) as new:
+        with files.folder(self.path) as new:
             self.fill(new, "new")
             raise ZeroDivisionError
 
@@ -75,11 +75,11 @@ class Single:
         self.path = parent / "model.tflite"
 
     def put(self, text):
-        with _files.written(self.path, text.encode()) as file:
+        with files.written(self.path, text.encode()) as file:
             assert file.read_bytes() == text.encode()
 
     def fail(self):
-        with _files.written(self.path, b"new"):
+        with files.written(self.path, b"new"):
             raise ZeroDivisionError
 
     def found(self):
@@ -100,7 +100,7 @@ class Interrupts:
     stands on.
     """
 
-    FILES = (_files.__file__, _exchange.__file__, contextlib.__file__)
+    FILES = (files.__file__, exchange.__file__, contextlib.__file__)
 
     def __init__(self, number):
         self.left = number
@@ -274,7 +274,7 @@ def test_two_threads_on_one_path_leave_one_whole(tmp_path, steps, quick):
 
 def test_what_another_still_writes_is_not_taken_for_left(tmp_path):
     place = Saved(tmp_path)
-    with _files.folder(place.path) as slow:
+    with files.folder(place.path) as slow:
         place.fill(slow, "slow")
         place.put("fast")
         assert place.found() == "fast"
@@ -353,19 +353,19 @@ def test_the_longest_name_that_is_legal(kind, tmp_path, letter, steps):
     place = kind(tmp_path)
     name = letter * (255 // len(letter.encode()))
     place.path = tmp_path / name
-    _files.target(place.path, folder=kind is Saved)
+    files.target(place.path, folder=kind is Saved)
     for text in ("old", "new"):
         place.put(text)
         assert place.found() == text
     assert names(tmp_path) == [name]
     with pytest.raises(OSError, match="too long"):
-        _files.target(tmp_path / (name + "xx"), folder=kind is Saved)
+        files.target(tmp_path / (name + "xx"), folder=kind is Saved)
 
 
 def test_two_long_names_have_two_places_aside(tmp_path):
     first, second = ("x" * 250 + end for end in "ab")
-    assert _files.aside(tmp_path / first) != _files.aside(tmp_path / second)
-    assert _files.aside(tmp_path / "a").name == "a.keras-iss-old"
+    assert files.aside(tmp_path / first) != files.aside(tmp_path / second)
+    assert files.aside(tmp_path / "a").name == "a.keras-iss-old"
 
 
 NO_PATHS = {
@@ -388,9 +388,9 @@ def test_what_is_no_path(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     for path, error, message in NO_PATHS.values():
         with pytest.raises(error, match=message):
-            _files.target(path, folder)
+            files.target(path, folder)
     with pytest.raises(TypeError, match="not of bytes.*os.fsdecode"):
-        _files.target(OfBytes(), folder)
+        files.target(OfBytes(), folder)
     assert not list(tmp_path.iterdir())
 
 
@@ -399,27 +399,27 @@ def test_what_is_in_the_way(tmp_path):
     file.write_text("mine")
     folder.mkdir()
     with pytest.raises(IsADirectoryError, match="folder.*model.tflite"):
-        _files.target(folder)
+        files.target(folder)
     with pytest.raises(NotADirectoryError, match="is a file"):
-        _files.target(file, folder=True)
+        files.target(file, folder=True)
     with pytest.raises(NotADirectoryError, match="a part of it is a file"):
-        _files.target(file / "inside")
+        files.target(file / "inside")
     with pytest.raises(FileNotFoundError, match="missing.*Make it first"):
-        _files.target(tmp_path / "missing" / "a")
+        files.target(tmp_path / "missing" / "a")
     with pytest.raises(OSError, match="/dev/null is a device"):
-        _files.target("/dev/null")
+        files.target("/dev/null")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OSError, match="a pipe"):
-        _files.target(pipe)
+        files.target(pipe)
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     with pytest.raises(OSError, match="loop"):
-        _files.target(loop)
+        files.target(loop)
     lost = tmp_path / "lost"
     lost.symlink_to(tmp_path / "missing" / "a")
     with pytest.raises(FileNotFoundError, match="`?.*lost is a link to"):
-        _files.target(lost)
+        files.target(lost)
     assert file.read_text() == "mine"
 
 
@@ -429,14 +429,14 @@ def test_the_current_folder_and_a_disk_are_not_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(inside)
     for path in (".", "..", inside):
         with pytest.raises(OSError, match="current folder.*saved_model"):
-            _files.target(path, folder=True)
+            files.target(path, folder=True)
     with pytest.raises(OSError, match="root of a disk"):
-        _files.target("/", folder=True)
+        files.target("/", folder=True)
 
 
 def test_a_path_with_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert _files.target("~/model.tflite") == tmp_path / "model.tflite"
+    assert files.target("~/model.tflite") == tmp_path / "model.tflite"
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")
@@ -480,10 +480,10 @@ def test_a_system_without_the_step_changes_nothing(tmp_path, monkeypatch):
     second.mkdir()
     (first / "a").touch()
     monkeypatch.setattr(sys, "platform", "another")
-    assert _exchange.exchange(first, second) is False
+    assert exchange.exchange(first, second) is False
     monkeypatch.undo()
     assert names(first) == ["a"]
-    if sys.platform == "linux" and _exchange.exchange(first, second):
+    if sys.platform == "linux" and exchange.exchange(first, second):
         assert names(second) == ["a"]
         with pytest.raises(FileNotFoundError, match="third"):
-            _exchange.exchange(first, tmp_path / "third")
+            exchange.exchange(first, tmp_path / "third")

@@ -1,6 +1,5 @@
 """Files in int8: what the converter and LiteRT's kernels leave open."""
 
-import contextlib
 import re
 import warnings
 
@@ -11,7 +10,6 @@ from keras import layers, ops
 
 import keras_iss
 from tests.export_cases import FEATURES, randomize
-from tests.serving import Server
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip(
@@ -22,15 +20,9 @@ pytest.importorskip("ai_edge_litert")
 
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_iss.export import _flatbuffer, _kernels
+from keras_iss.export import flatbuffer, kernels
 
 LSTM = schema.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM
-
-
-@pytest.fixture(scope="module")
-def lite():
-    with contextlib.closing(Server("lite")) as server:
-        yield server
 
 
 @pytest.fixture
@@ -70,10 +62,10 @@ def relative_errors(lite, path, model, data):
 
 
 def cell_exponents(path):
-    model = _flatbuffer.loaded(path.read_bytes())
+    model = flatbuffer.loaded(path.read_bytes())
     return [
         int(np.log2(graph.tensors[operation.inputs[19]].quantization.scale[0]))
-        for graph, operation, code in _flatbuffer.operations(model)
+        for graph, operation, code in flatbuffer.operations(model)
         if code == LSTM
     ]
 
@@ -222,7 +214,7 @@ def test_scales_of_a_cell_are_mended_to_what_the_kernel_can_do():
             tensor.quantization.scale = [2.0**exponent]
             graph.tensors.append(tensor)
         model.operatorCodes, model.subgraphs = [code], [graph]
-        _kernels.mend_scales(model)
+        kernels.mend_scales(model)
         (scale,) = graph.tensors[19].quantization.scale
         assert scale == 2.0**wanted
 
@@ -232,20 +224,20 @@ def test_scales_of_a_cell_are_mended_to_what_the_kernel_can_do():
 
 def weight_types(path):
     """Types of the constants of two axes and more, by operation."""
-    model = _flatbuffer.loaded(path.read_bytes())
+    model = flatbuffer.loaded(path.read_bytes())
     names = {v: k for k, v in vars(schema.TensorType).items()}
     types = {}
-    for graph, operation, code in _flatbuffer.operations(model):
+    for graph, operation, code in flatbuffer.operations(model):
         for number in operation.inputs:
             tensor = graph.tensors[number] if number >= 0 else None
             if (
                 tensor is not None
-                and _flatbuffer.constant(model, tensor) is not None
+                and flatbuffer.constant(model, tensor) is not None
                 and np.sum(np.array(tensor.shape) > 1) > 1
                 and names[tensor.type] != "INT32"
-                and _flatbuffer.operation_name(code) != "WHILE"
+                and flatbuffer.operation_name(code) != "WHILE"
             ):
-                name = _flatbuffer.operation_name(code)
+                name = flatbuffer.operation_name(code)
                 types.setdefault(name, set()).add(names[tensor.type])
     return types
 

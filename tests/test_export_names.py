@@ -1,7 +1,5 @@
 """Whatever inputs are called, files can be called."""
 
-import contextlib
-
 import keras
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ from keras import layers
 
 import keras_iss
 from tests.export_cases import FEATURES, randomize
-from tests.serving import Server
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip(
@@ -18,7 +15,7 @@ if keras.backend.backend() != "tensorflow":
     )
 pytest.importorskip("ai_edge_litert")
 
-from keras_iss.export import _flatbuffer
+from keras_iss.export import flatbuffer
 
 # The name of an input, that in a TFLite file, and that in a SavedModel.
 NAMES = [
@@ -61,45 +58,44 @@ def data():
     return [random.normal(size=shape).astype("float32") for _ in NAMES]
 
 
-def test_a_file_has_the_names_that_keras_gives(tmp_path, model, data):
+def test_a_file_has_the_names_that_keras_gives(lite, tmp_path, model, data):
     path = tmp_path / "a.tflite"
     keras_iss.export_tflite(model, path)
     named = {name: x for (_, name, _), x in zip(NAMES, data)}
     assert len(named) == len(NAMES)
-    with contextlib.closing(Server("lite")) as lite:
-        (got,) = lite(path, [("serve", named)])
+    (got,) = lite(path, [("serve", named)])
     y, z = model(data)
     np.testing.assert_allclose(got["import"], y, atol=1e-5)
     np.testing.assert_allclose(got["結果"], z, atol=1e-5)
-    inputs = _flatbuffer.metadata(path.read_bytes())["inputs"]
+    inputs = flatbuffer.metadata(path.read_bytes())["inputs"]
     assert list(inputs) == [name for _, name, _ in NAMES]
 
 
-def test_a_saved_model_has_names_that_tensorflow_takes(tmp_path, model, data):
+def test_a_saved_model_has_names_that_tensorflow_takes(
+    tensorflow, tmp_path, model, data
+):
     keras_iss.export_saved_model(model, tmp_path / "saved")
     named = {name: x for (_, _, name), x in zip(NAMES, data)}
     assert len(named) == len(NAMES)
-    with contextlib.closing(Server("saved_model")) as tensorflow:
-        (got,) = tensorflow(tmp_path / "saved", [("serving_default", named)])
+    (got,) = tensorflow(tmp_path / "saved", [("serving_default", named)])
     y, z = model(data)
     np.testing.assert_allclose(got["import"], y, atol=1e-5)
     np.testing.assert_allclose(got["結果"], z, atol=1e-5)
 
 
-def test_a_stream_whose_states_are_called_as_its_inputs(tmp_path):
+def test_a_stream_whose_states_are_called_as_its_inputs(lite, tmp_path):
     x = keras.Input((None, FEATURES), name="self_state_0")
     y = layers.LSTM(3, return_sequences=True, name="self")(x)
     z = layers.GRU(2, return_sequences=True, name="名前")(y)
     model = randomize(keras.Model(x, z, name="model"))
     path = tmp_path / "a.tflite"
     keras_iss.export_tflite(model, path, streaming=True)
-    states = _flatbuffer.metadata(path.read_bytes())["states"]
+    states = flatbuffer.metadata(path.read_bytes())["states"]
     assert list(states) == ["self_state_0_1", "self_state_1", "名前_state_0"]
     data = np.random.default_rng(0).normal(size=(1, 5, FEATURES))
     data = data.astype("float32")
     steps = [{"self_state_0": data[:, t : t + 1]} for t in range(5)]
-    with contextlib.closing(Server("lite")) as lite:
-        (got,) = lite(path, [("step", steps)])
+    (got,) = lite(path, [("step", steps)])
     got = np.concatenate([step["名前"] for step in got], axis=1)
     np.testing.assert_allclose(got, model(data), atol=1e-5)
 

@@ -18,20 +18,15 @@ pytest.importorskip("ai_edge_litert")
 
 import tensorflow as tf
 
-from keras_iss.export._model import Callable, isolated
-from keras_iss.export._recurrent import (
-    graph_loop,
-    lite_loop,
-    lower,
-    unrolled_loop,
-)
+from keras_iss.export.lowering import LITERT, TENSORFLOW, UNROLLED, lower
+from keras_iss.export.model import Callable, isolated
 
-LOOPS = {"graph": graph_loop, "lite": lite_loop, "unrolled": unrolled_loop}
+TARGETS = {"graph": TENSORFLOW, "lite": LITERT, "unrolled": UNROLLED}
 
 
-def traced_shapes(function, loop, batch):
+def traced_shapes(function, target, batch):
     """Shapes of the outputs of a lowered model, as TensorFlow traces it."""
-    fast = function.of_copy(lambda copied: lower(copied, loop))
+    fast = function.of_copy(lambda copied: lower(copied, target))
     shapes = {}
 
     def run(*tensors):
@@ -49,7 +44,7 @@ def traced_shapes(function, loop, batch):
 TRACED = [
     *[
         (export_cases.several, loop, time, batch)
-        for loop in LOOPS
+        for loop in TARGETS
         for time, batch in ((1, None), (6, 2), (40, 1))
     ],
     (export_cases.several, "graph", None, None),
@@ -66,7 +61,7 @@ TRACED = [
 def test_every_layer_has_the_shape_that_keras_shows(family, loop, time, batch):
     function = Callable(isolated(export_cases.build(family, None, time)))
     wanted = function.output_shapes(batch)
-    got = traced_shapes(function, LOOPS[loop], batch)
+    got = traced_shapes(function, TARGETS[loop], batch)
     assert set(got) == set(wanted)
     for name, shape in got.items():
         known = wanted[name]["shape"]

@@ -17,11 +17,11 @@ pytest.importorskip("ai_edge_litert")
 
 import tensorflow as tf
 
-from keras_iss.export import _verify
-from keras_iss.export._differences import error_of
-from keras_iss.export._domain import vocabulary_sizes
-from keras_iss.export._inputs import Reference, Trials
-from keras_iss.export._model import Callable, isolated
+from keras_iss.export import verify
+from keras_iss.export.differences import error_of
+from keras_iss.export.domain import vocabulary_sizes
+from keras_iss.export.model import Callable, isolated
+from keras_iss.export.trials import Reference, Trials
 
 
 def random(*shape, seed=0):
@@ -439,7 +439,7 @@ def test_data_that_the_model_does_not_take(tmp_path):
 )
 def test_what_a_refusal_says(monkeypatch, tmp_path, options, message):
     monkeypatch.setattr(
-        _verify, "TOLERANCE", dict.fromkeys(_verify.TOLERANCE, -1.0)
+        verify, "TOLERANCE", dict.fromkeys(verify.TOLERANCE, -1.0)
     )
     x = floats()
     model = keras.Model(x, lstm(x), name="model")

@@ -4,26 +4,32 @@ The package takes any Keras model and knows nothing of structures. TensorFlow
 is imported only when something is exported.
 """
 
-import importlib
 import importlib.util
+import os
 import warnings
 
 import keras
-import numpy as np
+
+from keras_iss.export.options import Data, Options, Quantize, RecurrentOp
+from keras_iss.export.registry import (
+    register_cell_lowering as register_cell_lowering,
+)
+from keras_iss.export.registry import register_lowering as register_lowering
+from keras_iss.export.result import Export
 
 
 def export_tflite(
-    model,
-    path,
+    model: keras.Model,
+    path: str | os.PathLike[str],
     *,
-    batch_size=1,
-    quantize=None,
-    representative_data=None,
-    recurrent_op="loop",
-    streaming=False,
-    verify=True,
-    data=None,
-):
+    batch_size: int | None = 1,
+    quantize: Quantize | None = None,
+    representative_data: Data = None,
+    recurrent_op: RecurrentOp = "loop",
+    streaming: bool = False,
+    verify: bool = True,
+    data: Data = None,
+) -> Export:
     """Writes a model as a TFLite file that runs in a plain LiteRT.
 
     The file holds builtin operations only, no Flex and no custom ones. Its
@@ -91,12 +97,7 @@ def export_tflite(
     keras_iss.export_tflite(model, "model.tflite", quantize="int8")
     ```
     """
-    _check_flag("streaming", streaming)
-    _check_flag("verify", verify)
-    return _export(
-        "tflite",
-        model,
-        path,
+    options = Options(
         batch_size=batch_size,
         quantize=quantize,
         representative_data=representative_data,
@@ -105,9 +106,27 @@ def export_tflite(
         verify=verify,
         data=data,
     )
+    _check_installed("tensorflow", "ai_edge_litert")
+    if keras.backend.backend() == "tensorflow":
+        from keras_iss.export import tflite
+
+        done = tflite.export(model, path, options)
+    else:
+        from keras_iss.export import other_backend
+
+        done = other_backend.export_tflite(model, path, options)
+    for note in done.notes:
+        warnings.warn(note, stacklevel=2)
+    return done
 
 
-def export_saved_model(model, path, *, verify=True, data=None):
+def export_saved_model(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    verify: bool = True,
+    data: Data = None,
+) -> Export:
     """Writes a model as a SavedModel that serves without Keras.
 
     The number of samples is left open, and that of time steps where the
@@ -151,36 +170,21 @@ def export_saved_model(model, path, *, verify=True, data=None):
     loaded.serve(x)
     ```
     """
-    _check_flag("verify", verify)
-    return _export("saved_model", model, path, verify=verify, data=data)
+    options = Options(verify=verify, data=data)
+    _check_installed("tensorflow")
+    if keras.backend.backend() == "tensorflow":
+        from keras_iss.export import saved_model
+
+        return saved_model.export(model, path, options)
+    from keras_iss.export import other_backend
+
+    return other_backend.export_saved_model(model, path, options)
 
 
-def _export(kind, model, path, **options):
-    missing = [
-        name
-        for name in ("tensorflow", *(["ai_edge_litert"] * (kind == "tflite")))
-        if importlib.util.find_spec(name) is None
-    ]
+def _check_installed(*names):
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
             f"An export needs {' and '.join(missing)}: "
             'pip install "keras-iss[export]".'
-        )
-    if keras.backend.backend() == "tensorflow":
-        module = importlib.import_module(f"keras_iss.export._{kind}")
-        done = module.export(model, path, **options)
-    else:
-        module = importlib.import_module("keras_iss.export._other_backend")
-        done = module.export(kind, model, path, options)
-    for note in done.notes:
-        # Where the user called the public function.
-        warnings.warn(note, stacklevel=3)
-    return done
-
-
-def _check_flag(name, value):
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(
-            f"`{name}` must be True or False. Received: {value!r} (of type "
-            f"{type(value).__name__})."
         )

@@ -16,6 +16,7 @@ import keras
 from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
+from keras_iss.export import register_cell_lowering
 from keras_iss.tracing.labels import Traced
 from keras_iss.tracing.registry import register_rule
 from keras_iss.tracing.rules.common import keeps_zero, pin_unless_elementwise
@@ -181,10 +182,11 @@ class RHNCell(keras.layers.Layer, DropoutRNNCell):
         mask = None
         if training and self.recurrent_dropout:
             mask = self.get_recurrent_dropout_mask(state)
-        state = self._step(ops.matmul(inputs, self.kernel), state, mask)
+        state = self.micro_layers(ops.matmul(inputs, self.kernel), state, mask)
         return state, [state] if nested else state
 
-    def _step(self, x, state, mask=None):
+    def micro_layers(self, x, state, mask=None):
+        """The state after all micro-layers, of the projected inputs."""
         for i, kernel in enumerate(self.recurrent_kernels):
             read = state if mask is None else state * mask
             both = ops.matmul(read, kernel)
@@ -199,15 +201,6 @@ class RHNCell(keras.layers.Layer, DropoutRNNCell):
             t = self.recurrent_activation(t)
             state = (h - state) * t + state
         return state
-
-    def hoist(self, x):
-        """The projected inputs and the step, for an export."""
-
-        def step(x, states):
-            state = self._step(x, states[0])
-            return state, [state]
-
-        return ops.matmul(x, self.kernel), step
 
     def get_initial_state(self, batch_size=None):
         """Zeros of shape `(batch_size, units)`, in a list."""
@@ -373,3 +366,15 @@ def rhn_cell(call, inputs, states, training=None):
 
 
 register_rule(RHN)(recurrent_layer)
+
+
+@register_cell_lowering(RHNCell)
+def lowered_rhn_cell(lowering, x):
+    """The product with the inputs is taken for all time steps at once."""
+    cell = lowering.layer
+
+    def step(x, states):
+        state = cell.micro_layers(x, states[0])
+        return state, [state]
+
+    return lowering.project(x, cell.kernel), step

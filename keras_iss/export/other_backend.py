@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import dataclasses
 import dis
 import os
 import pickle
@@ -12,32 +13,44 @@ import types
 import keras
 
 from keras_iss._keras.layers import inner_layers
-from keras_iss.export import _files
-from keras_iss.export._data import refuse_iterators
+from keras_iss.export import files
+from keras_iss.export.data import refuse_iterators
 
 # Seconds that the process has to end by itself.
 _PATIENCE = 10
 
 
-def export(kind, model, path, options):
+def export_tflite(model, path, options):
     """Saves the model, and has a process with TensorFlow export it.
 
     Args:
-        kind: `"tflite"` or `"saved_model"`.
         model: A built `keras.Model`.
         path: As in the public function.
-        options: Dict of the public function's other arguments.
+        options: The `Options`.
 
     Returns:
         The `Export` of that process; what it raised is raised here.
     """
     _check(model)
-    path = _files.target(path, folder=kind == "saved_model")
-    options = {
-        name: _arrays(value, name) if name in _DATA else value
-        for name, value in options.items()
-    }
-    with _files.scratch() as folder:
+    return _exported("tflite", model, files.target(path), options)
+
+
+def export_saved_model(model, path, options):
+    """The same for a SavedModel."""
+    _check(model)
+    path = files.target(path, folder=True)
+    return _exported("saved_model", model, path, options)
+
+
+def _exported(kind, model, path, options):
+    options = dataclasses.replace(
+        options,
+        representative_data=_arrays(
+            options.representative_data, "representative_data"
+        ),
+        data=_arrays(options.data, "data"),
+    )
+    with files.scratch() as folder:
         _save(model, folder / "model.keras")
         job = {
             "kind": kind,
@@ -61,9 +74,6 @@ def export(kind, model, path, options):
     raise value
 
 
-_DATA = ("representative_data", "data")
-
-
 def _arrays(value, argument):
     """NumPy arrays of what may be tensors of this backend."""
     if isinstance(value, dict):
@@ -79,7 +89,7 @@ def _arrays(value, argument):
 def _run(folder, path):
     """The exit code of the process, and what it wrote to its errors."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "keras_iss.export._process", str(folder)],
+        [sys.executable, "-m", "keras_iss.export.process", str(folder)],
         env=os.environ | {"KERAS_BACKEND": "tensorflow"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -93,7 +103,7 @@ def _run(folder, path):
             process.wait(_PATIENCE)
         process.kill()
         process.wait()
-        _files.sweep(path)
+        files.sweep(path)
         raise
     return process.returncode, errors
 

@@ -12,8 +12,8 @@ import uuid
 import keras
 import tensorflow as tf
 
-from keras_iss.export._model import own_message
-from keras_iss.export._recurrent import batch_major, time_major
+from keras_iss.export.model import own_message
+from keras_iss.export.shapes import batch_major, time_major
 
 # Closes a sigmoid gate to zero in float32, whatever else it reads.
 _CLOSING = 1e4
@@ -33,25 +33,28 @@ def plain_errors():
 
 
 def fused(reset):
-    """What `lower` sets to put the fused operation into LSTM layers.
+    """What a `Target` changes to put the operation into LSTM layers.
 
     Args:
         reset: Whether every call begins with a state of zeros.
+
+    Returns:
+        Function from a recurrent layer to a dict of attributes.
     """
 
-    def more(layer, inner_loop):
+    def change(layer):
         reason = _reason(layer)
         if reason:
             raise FusedError(
                 f"`{layer.name}` cannot be the fused LSTM operation: "
                 f'{reason}. Export it with recurrent_op="loop".'
             )
-        return [
-            (layer, "inner_loop", _fused_loop(layer, reset)),
-            (layer, "call", _refusing_initial_state(layer)),
-        ]
+        return {
+            "inner_loop": _fused_loop(layer, reset),
+            "call": _refusing_initial_state(layer),
+        }
 
-    return more
+    return change
 
 
 def _reason(layer):

@@ -4,22 +4,21 @@ import numpy as np
 import tensorflow as tf
 
 from keras_iss._keras.layers import inner_layers
-from keras_iss.export import _streaming
-from keras_iss.export._differences import error_of
-from keras_iss.export._inputs import VerificationError
+from keras_iss.export.differences import error_of
+from keras_iss.export.streaming import joined
+from keras_iss.export.trials import VerificationError
 
 TOLERANCE = {None: 1e-4, "float16": 1e-2, "int8": 0.5, "int8_full": 0.5}
 
 
-def verify_lite(path, trials, function, quantize, fused, stepper):
+def verify_lite(path, trials, function, options, stepper):
     """Runs a TFLite file beside its model.
 
     Args:
         path: `pathlib.Path` of the file.
         trials: The `Trials`.
         function: The `Callable` of the model.
-        quantize: As in `export_tflite`.
-        fused: Whether it has fused recurrent layers.
+        options: The `Options`.
         stepper: The `Stepper` of the signature `step`, or `None`.
 
     Returns:
@@ -28,6 +27,7 @@ def verify_lite(path, trials, function, quantize, fused, stepper):
     Raises:
         VerificationError: if an error is above `TOLERANCE`.
     """
+    quantize = options.quantize
     judge = _Judge(
         function,
         trials,
@@ -41,7 +41,7 @@ def verify_lite(path, trials, function, quantize, fused, stepper):
         got, stepped = [], []
         for inputs, expected in zip(case.calls, case.expected):
             try:
-                _begin_anew(interpreter, function, quantize, fused)
+                _begin_anew(interpreter, function, options)
                 got.append(_run(interpreter, function.inputs, inputs))
                 if stepper is not None:
                     stepped.append(
@@ -170,11 +170,11 @@ def _interpreter(path):
     return Interpreter(str(path), num_threads=2)
 
 
-def _begin_anew(interpreter, function, quantize, fused):
+def _begin_anew(interpreter, function, options):
     """Sets to zero what the file itself carries from call to call."""
     if function.states:
         interpreter.get_signature_runner("reset")()
-    if fused and quantize == "int8_full":
+    if options.fused and options.full_integers:
         interpreter.allocate_tensors()
         interpreter.reset_all_variables()
 
@@ -204,8 +204,6 @@ def _stepped(interpreter, function, stepper, inputs, expected):
         states = {name: np.array(result[name]) for name in states}
         results.append({name: np.array(result[name]) for name in expected})
     return {
-        name: _streaming.joined(
-            value.shape, [result[name] for result in results]
-        )
+        name: joined(value.shape, [result[name] for result in results])
         for name, value in expected.items()
     }

@@ -27,11 +27,20 @@ def main(folder):
                 "found there by name: classes and functions in modules, "
                 "registered with keras.saving.register_keras_serializable."
             ) from error
-        module = importlib.import_module(f"keras_iss.export._{job['kind']}")
-        result = True, module.export(model, job["path"], **job["options"])
+        result = True, _exported(job["kind"], model, job)
     except Exception as error:
         result = False, _plain(error)
     (folder / "result").write_bytes(pickle.dumps(result))
+
+
+def _exported(kind, model, job):
+    if kind == "saved_model":
+        from keras_iss.export import saved_model
+
+        return saved_model.export(model, job["path"], job["options"])
+    from keras_iss.export import tflite
+
+    return tflite.export(model, job["path"], job["options"])
 
 
 def _plain(error):

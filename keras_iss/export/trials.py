@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from keras_iss._keras.layers import inner_layers
-from keras_iss.export._data import calls_of, is_float, numpy_dtype
-from keras_iss.export._domain import vocabulary_sizes
-from keras_iss.export._model import Callable, isolated, own_message
+from keras_iss.export.data import calls_of, is_float, numpy_dtype
+from keras_iss.export.domain import vocabulary_sizes
+from keras_iss.export.model import Callable, isolated, own_message
 
 # Below, at and above the lengths of the chunks of a loop.
 LENGTHS = (5, 1, 8, 35)

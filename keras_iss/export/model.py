@@ -3,17 +3,30 @@
 import copy
 import dataclasses
 import inspect
-import keyword
-import re
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.models.functional import Functional
 
 from keras_iss._keras.copies import copy_sharing_variables
-from keras_iss._keras.layers import inner_layers
+from keras_iss._keras.graphs import (
+    functional_of,
+    inputs_as_given,
+    outputs_as_given,
+)
+from keras_iss._keras.layers import (
+    build_shapes,
+    inner_layers,
+    takes_training,
+)
+from keras_iss._keras.overrides import compute_in
 from keras_iss._keras.scopes import set_scope_name
+from keras_iss.export.names import (
+    file_name,
+    scope_name,
+    tensorflow_name,
+    unique,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +79,6 @@ def isolated(model, own=()):
     return copied
 
 
-def scope_name(name):
-    """The name of a layer's operations, where TensorFlow sets limits."""
-    name = re.sub(r"[^A-Za-z0-9_.\\/>-]", "_", name)
-    return name if re.match(r"[A-Za-z0-9.]", name) else f"layer{name}"
-
-
 def _variable_like(variable, value):
     return keras.Variable(
         value,
@@ -108,13 +115,18 @@ class Callable:
 
     def __init__(self, model):
         self.model = model
-        self._functional = _functional(model)
-        self._structure, self.inputs = _inputs_of(model)
+        self._structure, self.inputs = inputs_of(model)
         self.output_names = self._output_names()
+
+    @property
+    def _functional(self):
+        return functional_of(self.model)
 
     def _output_names(self):
         names = None
-        structure = getattr(self._functional, "_outputs_struct", None)
+        structure = None
+        if self._functional is not None:
+            structure = outputs_as_given(self._functional)
         if structure is not None and not isinstance(structure, dict):
             names = list(self._functional.output_names)
         count = len(keras.tree.flatten(structure))
@@ -143,7 +155,7 @@ class Callable:
     def _raw(self, tensors):
         if self._functional is None:
             args = keras.tree.pack_sequence_as(self._structure, tensors)
-            if self.model._call_has_training_arg:
+            if takes_training(self.model):
                 args["training"] = False
             return self.model(**args)
         structure = keras.tree.pack_sequence_as(self._structure, tensors)
@@ -169,7 +181,6 @@ class Callable:
         new.model = copy_sharing_variables(
             self.model, unwrapped=_python_function
         )
-        new._functional = _functional(new.model)
         change(new.model)
         return new
 
@@ -191,13 +202,18 @@ class Callable:
         return dict(zip(self.output_names, outputs))
 
 
-def _inputs_of(model):
-    """The structure of a model's inputs, and a list of `Input`."""
-    functional = _functional(model)
+def inputs_of(model):
+    """What a model reads.
+
+    Returns:
+        Tuple of its inputs nested as the model takes them, and a list of
+        `Input`, which is empty where Keras knows of none.
+    """
+    functional = functional_of(model)
     if functional is None:
         structure, found = _recorded_inputs(model)
     else:
-        structure = functional._inputs_struct
+        structure = inputs_as_given(functional)
         found = [
             (x.name, tuple(x.shape), keras.backend.standardize_dtype(x.dtype))
             for x in keras.tree.flatten(structure)
@@ -214,17 +230,9 @@ def _inputs_of(model):
     ]
 
 
-def _functional(model):
-    if isinstance(model, Functional):
-        return model
-    if isinstance(model, keras.Sequential):
-        return model._functional
-    return None
-
-
 def _recorded_inputs(model):
     """Inputs of a subclassed model, as it was built with."""
-    shapes = getattr(model, "_build_shapes_dict", None)
+    shapes = build_shapes(model)
     if not shapes:
         return None, []
     structure, inputs = {}, []
@@ -251,126 +259,6 @@ def _leaves(value, name, inputs, dtype):
     ]
 
 
-def file_name(name):
-    """The name of an input in a TFLite file.
-
-    The name that Keras gives it, with `_` for what is neither a letter nor a
-    digit, a dot or `_`. `self` and what begins with a digit have `input_`
-    before them.
-    """
-    name = "".join(c if c.isalnum() or c in "_." else "_" for c in name)
-    if not name or name[0].isdigit() or name == "self":
-        return f"input_{name}"
-    return name
-
-
-def tensorflow_name(name):
-    """The name of an input in a SavedModel, where TensorFlow sets limits.
-
-    The name that Keras gives it, with `_` for all but ASCII letters, digits
-    and `_`. `self`, the keywords of Python and what does not begin with a
-    letter have `input_` before them; a name without a letter or digit left
-    is `input`.
-    """
-    name = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    if not name.strip("_"):
-        return "input"
-    if name == "self" or keyword.iskeyword(name) or not name[0].isalpha():
-        return f"input_{name}"
-    return name
-
-
-def unique(names):
-    """A list of the names, with a number behind those that are not new."""
-    seen, unique = set(), []
-    for name in names:
-        new, count = name, 0
-        while new in seen:
-            count += 1
-            new = f"{name}_{count}"
-        seen.add(new)
-        unique.append(new)
-    return unique
-
-
-def check(model):
-    """Raises an error that says why the model cannot be exported.
-
-    Raises:
-        TypeError: if it is no `keras.Model`.
-        ValueError: if it is not built, reads strings, or a weight is not
-            finite.
-    """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"An export takes a keras.Model, not {type(model).__name__}."
-        )
-    if not model.built or (
-        _functional(model) is None and not _recorded_inputs(model)[1]
-    ):
-        raise ValueError(
-            f"`{model.name}` has not been built: call the model on data, or "
-            "give it an Input, before exporting it."
-        )
-    _check_arguments(model)
-    for x in _inputs_of(model)[1]:
-        if x.dtype == "string":
-            raise ValueError(
-                f"Input `{x.name}` of `{model.name}` is of dtype string. "
-                "Look the strings up before the model (with "
-                "`keras.layers.StringLookup` in the data pipeline) and "
-                "export a model that reads the integers."
-            )
-    for layer in inner_layers(model):
-        for variable in (
-            layer._trainable_variables + layer._non_trainable_variables
-        ):
-            value = keras.ops.convert_to_numpy(variable)
-            if value.dtype.kind != "f" and value.dtype.kind != "V":
-                continue
-            if not np.isfinite(value.astype("float32")).all():
-                raise ValueError(
-                    f"Weight `{variable.path}` of layer `{layer.name}` holds "
-                    "NaN or infinity: the model's outputs would be no "
-                    "numbers. Restore weights from before training diverged."
-                )
-
-
-def check_not_quantized(model):
-    """Raises an error if Keras has quantized the model already."""
-    for layer in inner_layers(model):
-        policy = layer.dtype_policy
-        mode = getattr(policy, "quantization_mode", None)
-        if mode is not None:
-            raise ValueError(
-                f"`{layer.name}` of `{model.name}` is quantized by Keras "
-                f"({mode}), and a TFLite file has its own quantization. Export "
-                f"the model of before `quantize({mode!r})`, with "
-                'quantize="int8", "int8_full" or "float16".'
-            )
-
-
-def _check_arguments(model):
-    """Of a subclassed model, Keras records the first argument alone."""
-    if _functional(model) is not None:
-        return
-    parameters = list(inspect.signature(model.call).parameters.values())
-    others = [
-        x.name
-        for x in parameters[1:]
-        if x.default is x.empty
-        and x.kind in (x.POSITIONAL_OR_KEYWORD, x.KEYWORD_ONLY)
-        and x.name not in ("training", "mask")
-    ]
-    if others:
-        raise ValueError(
-            f"`{model.name}` is called with more than one argument "
-            f"({parameters[0].name}, {', '.join(others)}), and Keras keeps "
-            "the shape of the first alone. Let it take one dict of inputs, or "
-            "build it with keras.Model(inputs, outputs)."
-        )
-
-
 def own_message(error):
     """The message of an error without what Keras puts around it."""
     text = str(error)
@@ -384,13 +272,7 @@ def compute_in_float32(model):
     for layer in inner_layers(model):
         policy = layer.dtype_policy
         if policy.compute_dtype in ("float16", "bfloat16"):
-            set_attribute(layer, "_dtype_policy", keras.DTypePolicy("float32"))
-
-
-def set_attribute(layer, name, value):
-    """Sets an attribute of a copied layer."""
-    # In the instance's own dictionary: Keras' tracking sees nothing of it.
-    layer.__dict__[name] = value
+            compute_in(layer, "float32")
 
 
 def assigned(model, graph):

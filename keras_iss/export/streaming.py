@@ -1,20 +1,17 @@
 """A model one time step at a time, its states going in and out."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.models.functional import Functional
 
 from keras_iss._keras.layers import inner_layers
-from keras_iss.export._differences import error_of
-from keras_iss.export._model import (
-    file_name,
-    own_message,
-    set_attribute,
-    tensorflow_name,
-    unique,
-)
-from keras_iss.export._recurrent import lower, step_loop
+from keras_iss._keras.overrides import take_any_shape
+from keras_iss.export.differences import error_of
+from keras_iss.export.lowering import ONE_STEP, lower
+from keras_iss.export.model import own_message
+from keras_iss.export.names import file_name, tensorflow_name, unique
 
 
 class StreamingError(ValueError):
@@ -31,9 +28,9 @@ class Stepper:
         state_specs: List of `tf.TensorSpec` of the states.
     """
 
-    def __init__(self, function, batch_size, more=None):
+    def __init__(self, function, batch_size, change_recurrent=None):
         self.function = function
-        self._more = more
+        self._change_recurrent = change_recurrent
         model = function.model
         for layer in inner_layers(model):
             reason = _reason(layer)
@@ -137,33 +134,35 @@ class Stepper:
                 for inner in inner_layers(layer.layer)
             }
 
-            def more(layer, inner_loop):
-                if self._more is not None:
-                    return self._more(layer, inner_loop)
+            def with_states(layer):
                 if id(layer) in whole:
-                    return []
-                return _with_states(layer, inner_loop, starting, ending)
+                    return {}
+                return _with_states(layer, starting, ending)
 
             for layer in inner_layers(model):
-                for part in (layer, getattr(layer, "_functional", None)):
-                    if isinstance(part, Functional):
-                        # The time axis may be fixed in it.
-                        set_attribute(part, "_manual_input_spec", None)
-            lower(model, step_loop, more)
+                # The time axis may be fixed in it.
+                take_any_shape(layer)
+            change_recurrent = self._change_recurrent or with_states
+            lower(
+                model,
+                dataclasses.replace(
+                    ONE_STEP, change_recurrent=change_recurrent
+                ),
+            )
 
         return self.function.of_copy(change)
 
     def check(self, trials):
         """Raises an error if steps give another result than a sequence."""
-        if self._more is not None:
+        if self._change_recurrent is not None:
             return
         case = trials.short()
         inputs, whole = case.calls[0], case.expected[0]
-        one = tf.function(self, autograph=False)
+        step = tf.function(self, autograph=False)
         states = self.zeros(len(inputs[0]))
         results = []
         for values in self.steps_of(inputs):
-            result = one(*values, *states.values())
+            result = step(*values, *states.values())
             states = {name: result[name] for name in states}
             results.append(result)
         for name, value in whole.items():
@@ -240,8 +239,8 @@ def _check_zero(layer):
             )
 
 
-def _with_states(layer, inner_loop, starting, ending):
-    original_call = layer.call
+def _with_states(layer, starting, ending):
+    original_call, original_loop = layer.call, layer.inner_loop
     original_initial = layer.get_initial_state
 
     def call(sequences, initial_state=None, mask=None, training=False):
@@ -256,18 +255,18 @@ def _with_states(layer, inner_loop, starting, ending):
         return starting(layer, lambda: original_initial(batch_size))
 
     def recording_loop(sequences, initial_state, mask, training=False):
-        last, outputs, states = inner_loop(
+        last, outputs, states = original_loop(
             sequences, initial_state, mask, training
         )
         ending(layer, states)
         return last, outputs, states
 
-    return [
-        (layer, "call", call),
-        (layer, "get_initial_state", get_initial_state),
-        (layer, "inner_loop", recording_loop),
-        (layer, "stateful", False),
-    ]
+    return {
+        "call": call,
+        "get_initial_state": get_initial_state,
+        "inner_loop": recording_loop,
+        "stateful": False,
+    }
 
 
 def _position(specs, i):

@@ -18,7 +18,7 @@ import time
 import weakref
 import zlib
 
-from keras_iss.export import _exchange
+from keras_iss.export import exchange
 
 try:
     import fcntl
@@ -477,7 +477,7 @@ def _swap(new, path):
                 # A folder that nobody may write to cannot be moved.
                 _make_movable(path)
                 _make_movable(new)
-                if not _exchange.exchange(new, path):
+                if not exchange.exchange(new, path):
                     _swap_in_two_steps(new, path)
             else:
                 os.rename(new, path)

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_iss.export._flatbuffer import (
+from keras_iss.export.flatbuffer import (
     constant,
     operation_name,
     operations,

@@ -6,19 +6,20 @@ import shutil
 
 import tensorflow as tf
 
-from keras_iss.export import _files, _verify
-from keras_iss.export._data import checked
-from keras_iss.export._inputs import Reference, Trials
-from keras_iss.export._model import (
+from keras_iss.export import files
+from keras_iss.export.checks import check
+from keras_iss.export.data import checked
+from keras_iss.export.lowering import TENSORFLOW, lower
+from keras_iss.export.model import (
     Callable,
     assigned,
-    check,
     isolated,
     reset_function,
 )
-from keras_iss.export._recurrent import graph_loop, lower
-from keras_iss.export._report import Export
-from keras_iss.export._save import save
+from keras_iss.export.result import Export
+from keras_iss.export.saving import save
+from keras_iss.export.trials import Reference, Trials
+from keras_iss.export.verify import verify_saved_model
 
 _PARTS = {
     "saved_model.pb",
@@ -31,17 +32,41 @@ _PARTS = {
 }
 
 
-def export(model, path, verify, data):
-    """See `keras_iss.export_saved_model`."""
-    path = _files.target(path, folder=True)
+def export(model, path, options):
+    """See `keras_iss.export_saved_model`.
+
+    Args:
+        model: `keras.Model`.
+        path: Where to write the folder.
+        options: The `Options`.
+    """
+    path = files.target(path, folder=True)
     _check_replaceable(path)
     check(model)
     function = Callable(isolated(model))
+    data = options.data
     if data is not None:
         data = checked(
             function.inputs, model.name, data, None, "data", finite=False
         )
-    fast = function.of_copy(lambda copied: lower(copied, graph_loop))
+    module, signatures = _module(function)
+    with files.folder(path) as folder:
+        save(module, folder, signatures, path)
+        errors = {}
+        if options.verify:
+            graph = signatures["serving_default"].graph
+            what = None if data is None else "the samples of `data`"
+            reference = Reference(model, assigned(model, graph))
+            trials = Trials(reference, None, graph, data, what)
+            errors = verify_saved_model(str(folder), trials, function)
+        _carry_over(path, folder)
+        size = sum(x.stat().st_size for x in folder.rglob("*") if x.is_file())
+    return Export(path, size, {}, errors)
+
+
+def _module(function):
+    """The `tf.Module` to save, and its signatures by name."""
+    fast = function.of_copy(lambda copied: lower(copied, TENSORFLOW))
     module = tf.Module()
     module.kept = function.variables
     module.serve = tf.function(
@@ -49,21 +74,10 @@ def export(model, path, verify, data):
         input_signature=[x.spec() for x in function.inputs],
         autograph=False,
     )
-    serve = module.serve.get_concrete_function()
-    signatures = {"serving_default": serve}
+    signatures = {"serving_default": module.serve.get_concrete_function()}
     if function.states:
         signatures["reset"] = reset_function(function)
-    with _files.folder(path) as folder:
-        save(module, folder, signatures, path)
-        errors = {}
-        if verify:
-            what = None if data is None else "the samples of `data`"
-            reference = Reference(model, assigned(model, serve.graph))
-            trials = Trials(reference, None, serve.graph, data, what)
-            errors = _verify.verify_saved_model(str(folder), trials, function)
-        _carry_over(path, folder)
-        size = sum(x.stat().st_size for x in folder.rglob("*") if x.is_file())
-    return Export(path, size, {}, errors)
+    return module, signatures
 
 
 def _check_replaceable(path):

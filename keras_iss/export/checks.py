@@ -1,0 +1,107 @@
+"""What cannot be exported, and is refused before anything is done."""
+
+import inspect
+
+import keras
+import numpy as np
+
+from keras_iss._keras.graphs import functional_of
+from keras_iss._keras.layers import inner_layers, own_variables
+from keras_iss.export.model import inputs_of
+
+
+def check(model):
+    """Raises an error that says why the model cannot be exported.
+
+    Raises:
+        TypeError: if it is no `keras.Model`.
+        ValueError: if it is not built, reads strings, or a weight is not
+            finite.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"An export takes a keras.Model, not {type(model).__name__}."
+        )
+    if not model.built or (
+        functional_of(model) is None and not inputs_of(model)[1]
+    ):
+        raise ValueError(
+            f"`{model.name}` has not been built: call the model on data, or "
+            "give it an Input, before exporting it."
+        )
+    _check_arguments(model)
+    for x in inputs_of(model)[1]:
+        if x.dtype == "string":
+            raise ValueError(
+                f"Input `{x.name}` of `{model.name}` is of dtype string. "
+                "Look the strings up before the model (with "
+                "`keras.layers.StringLookup` in the data pipeline) and "
+                "export a model that reads the integers."
+            )
+    for layer in inner_layers(model):
+        for variable in own_variables(layer):
+            value = keras.ops.convert_to_numpy(variable)
+            if value.dtype.kind != "f" and value.dtype.kind != "V":
+                continue
+            if not np.isfinite(value.astype("float32")).all():
+                raise ValueError(
+                    f"Weight `{variable.path}` of layer `{layer.name}` holds "
+                    "NaN or infinity: the model's outputs would be no "
+                    "numbers. Restore weights from before training diverged."
+                )
+
+
+def check_not_quantized(model):
+    """Raises an error if Keras has quantized the model already."""
+    for layer in inner_layers(model):
+        policy = layer.dtype_policy
+        mode = getattr(policy, "quantization_mode", None)
+        if mode is not None:
+            raise ValueError(
+                f"`{layer.name}` of `{model.name}` is quantized by Keras "
+                f"({mode}), and a TFLite file has its own quantization. Export "
+                f"the model of before `quantize({mode!r})`, with "
+                'quantize="int8", "int8_full" or "float16".'
+            )
+
+
+def _check_arguments(model):
+    """Of a subclassed model, Keras records the first argument alone."""
+    if functional_of(model) is not None:
+        return
+    parameters = list(inspect.signature(model.call).parameters.values())
+    others = [
+        x.name
+        for x in parameters[1:]
+        if x.default is x.empty
+        and x.kind in (x.POSITIONAL_OR_KEYWORD, x.KEYWORD_ONLY)
+        and x.name not in ("training", "mask")
+    ]
+    if others:
+        raise ValueError(
+            f"`{model.name}` is called with more than one argument "
+            f"({parameters[0].name}, {', '.join(others)}), and Keras keeps "
+            "the shape of the first alone. Let it take one dict of inputs, or "
+            "build it with keras.Model(inputs, outputs)."
+        )
+
+
+def check_precision(model):
+    """Raises an error if a layer computes in what LiteRT has not."""
+    for layer in inner_layers(model):
+        if layer.compute_dtype == "float64":
+            raise ValueError(
+                f"`{layer.name}` computes in float64, which LiteRT does not. "
+                "Build the model in float32, and give it the same weights."
+            )
+
+
+def check_batch_size(function, batch_size):
+    """Raises an error if an input has another fixed batch size."""
+    for x in function.inputs:
+        fixed = x.shape[0] if x.shape else None
+        if fixed is not None and fixed != batch_size:
+            raise ValueError(
+                f"Input `{x.name}` of `{function.model.name}` has a fixed "
+                f"batch size of {fixed}: export it with batch_size={fixed}."
+            )

@@ -1,0 +1,101 @@
+"""What a user asks of an export, checked once."""
+
+import collections.abc
+import dataclasses
+import typing
+
+import numpy as np
+
+Quantize = typing.Literal["float16", "int8", "int8_full"]
+RecurrentOp = typing.Literal["loop", "fused"]
+# Samples: an array, or several in a list or a dict by the names of inputs.
+Data = (
+    typing.Any
+    | collections.abc.Sequence[typing.Any]
+    | collections.abc.Mapping[str, typing.Any]
+)
+
+QUANTIZE = (None, *typing.get_args(Quantize))
+RECURRENT_OPS = typing.get_args(RecurrentOp)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options of `export_tflite` and, as far as it has them, of others.
+
+    The attributes are as the arguments of `keras_iss.export_tflite`. What
+    depends on the model is not checked here.
+
+    Raises:
+        TypeError: if `streaming` or `verify` is no boolean.
+        ValueError: if an option has a value that it cannot have, or one that
+            does not go with the others.
+    """
+
+    batch_size: int | None = None
+    quantize: Quantize | None = None
+    representative_data: Data = None
+    recurrent_op: RecurrentOp = "loop"
+    streaming: bool = False
+    verify: bool = True
+    data: Data = None
+
+    def __post_init__(self):
+        for name in ("streaming", "verify"):
+            _check_flag(name, getattr(self, name))
+        _check_choice("quantize", self.quantize, QUANTIZE)
+        _check_choice("recurrent_op", self.recurrent_op, RECURRENT_OPS)
+        _check_batch_size(self.batch_size)
+        _check_representative_data(self.quantize, self.representative_data)
+
+    @property
+    def full_integers(self):
+        """Whether the file holds nothing but integers."""
+        return self.quantize == "int8_full"
+
+    @property
+    def fused(self):
+        """Whether LSTM layers are one operation each."""
+        return self.recurrent_op == "fused"
+
+
+def _check_flag(name, value):
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(
+            f"`{name}` must be True or False. Received: {value!r} (of type "
+            f"{type(value).__name__})."
+        )
+
+
+def _check_choice(name, value, choices):
+    # Not by `in` alone: an array would compare itself with each.
+    if not isinstance(value, (str, type(None))) or value not in choices:
+        raise ValueError(
+            f"{name}={value!r} is unknown; choose one of {choices}."
+        )
+
+
+def _check_batch_size(value):
+    if value is not None and (
+        isinstance(value, (bool, np.bool_))
+        or not isinstance(value, (int, np.integer))
+        or value < 1
+    ):
+        raise ValueError(
+            f"batch_size={value!r} is neither a positive number of samples "
+            "nor None, for a batch of any size."
+        )
+
+
+def _check_representative_data(quantize, data):
+    if quantize == "int8_full" and data is None:
+        raise ValueError(
+            'quantize="int8_full" needs representative_data: some hundred '
+            "samples of the model's inputs, from which it learns their range."
+        )
+    if quantize != "int8_full" and data is not None:
+        raise ValueError(
+            f"representative_data is of no use to quantize={quantize!r}; it "
+            'is for quantize="int8_full". To verify the file on samples, give '
+            "them as data=."
+        )

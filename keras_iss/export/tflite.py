@@ -1,0 +1,249 @@
+"""A Keras model as a TFLite file of builtin operations only."""
+
+import dataclasses
+
+import keras
+
+from keras_iss._keras.layers import inner_layers
+from keras_iss.export import files, flatbuffer, int8_weights, kernels
+from keras_iss.export.checks import (
+    check,
+    check_batch_size,
+    check_not_quantized,
+    check_precision,
+)
+from keras_iss.export.conversion import converted, serving_function
+from keras_iss.export.data import checked
+from keras_iss.export.fused_lstm import fused, plain_errors
+from keras_iss.export.model import (
+    Callable,
+    assigned,
+    compute_in_float32,
+    isolated,
+)
+from keras_iss.export.result import Export
+from keras_iss.export.streaming import Stepper
+from keras_iss.export.trials import Reference, Trials
+from keras_iss.export.verify import verify_lite
+from keras_iss.version import __version__
+
+# What stays in float32 is spoken of from this part of a file on.
+_SMALL_PART = 0.1
+
+
+def export(model, path, options):
+    """See `keras_iss.export_tflite`.
+
+    Args:
+        model: `keras.Model`.
+        path: Where to write the file.
+        options: The `Options`.
+    """
+    path = files.target(path)
+    check(model)
+    check_not_quantized(model)
+    check_precision(model)
+    copied = isolated(model)
+    compute_in_float32(copied)
+    with plain_errors():
+        return _exported(Callable(copied), path, options)
+
+
+def _exported(function, path, options):
+    check_batch_size(function, options.batch_size)
+    samples = _samples(function, options)
+    data, what = _data(function, options, samples)
+    stepper = None
+    if options.streaming:
+        change = fused(reset=False) if options.fused else None
+        stepper = Stepper(function, options.batch_size, change)
+    serve = serving_function(function, options)
+    reference = Reference(function.model, assigned(function.model, serve.graph))
+    trials = Trials(reference, options.batch_size, serve.graph, data, what)
+    if stepper is not None:
+        stepper.check(trials)
+    content = converted(function, options, serve, stepper, samples)
+    _check_builtin(function, content)
+    metadata = _metadata(function, options, stepper)
+    content, left = _finished(
+        content, function, options, metadata, stepper, samples
+    )
+    notes = _notes_on_float(function.model.name, left, len(content))
+    if options.full_integers and not options.fused:
+        notes += _notes_on_size(function, options, len(content), metadata)
+    operators = flatbuffer.operators(content)
+    size, errors = len(content), {}
+    with files.written(path, content) as file:
+        # What follows needs the memory.
+        del content
+        if options.verify:
+            errors = verify_lite(file, trials, function, options, stepper)
+    return Export(path, size, operators, errors, tuple(left), tuple(notes))
+
+
+def _samples(function, options):
+    """What full integers are calibrated on, as a list of arrays, or `None`."""
+    if not options.full_integers:
+        return None
+    samples = checked(
+        function.inputs,
+        function.model.name,
+        options.representative_data,
+        options.batch_size,
+        "representative_data",
+        finite=True,
+    )
+    if not options.fused:
+        _check_fixed(function)
+    return samples
+
+
+def _data(function, options, samples):
+    """What to verify on, or `None`, and what messages call it."""
+    if options.data is None:
+        what = "the samples of `representative_data`"
+        return samples, None if samples is None else what
+    data = checked(
+        function.inputs,
+        function.model.name,
+        options.data,
+        options.batch_size,
+        "data",
+        finite=False,
+    )
+    return data, "the samples of `data`"
+
+
+def _check_builtin(function, content):
+    foreign = flatbuffer.foreign(content)
+    if foreign:
+        raise ValueError(
+            f"`{function.model.name}` would need {', '.join(foreign)}, which "
+            "a plain LiteRT does not run. Replace the layer that uses it."
+        )
+
+
+def _finished(content, function, options, metadata, stepper=None, samples=()):
+    """The converter's file as it is to be, and the weights left in float."""
+    size, name = len(content), function.model.name
+    model = flatbuffer.loaded(content)
+    kernels.remove_cell_clip(model)
+    kernels.separate_states(model)
+    left = int8_weights.quantize(model) if options.quantize == "int8" else {}
+    if options.full_integers:
+        kernels.mend_scales(model)
+        _check_ranges(function, model, samples)
+    flatbuffer.rename_inputs(model, _names(function, stepper))
+    flatbuffer.share_equal_buffers(model)
+    flatbuffer.add_metadata(
+        model, f"{name}, exported by keras-iss {__version__}", metadata
+    )
+    return flatbuffer.packed(model, size), left
+
+
+def _names(function, stepper):
+    """Dict from the names of inputs inside TensorFlow to those in the file."""
+    names = {x.key: x.name for x in function.inputs}
+    if stepper is not None:
+        keys = [spec.name for spec in stepper.state_specs]
+        names |= dict(zip(keys, stepper.state_names))
+    return names
+
+
+def _notes_on_float(name, left, size):
+    """What to say if a large part of the weights is not in int8."""
+    share = sum(4 * count for count, _ in left.values()) / size
+    if share < _SMALL_PART:
+        return []
+    operations = ", ".join(sorted({kind for _, kind in left.values()}))
+    return [
+        f'quantize="int8" leaves {share:.0%} of the file of `{name}` in '
+        f"float32: weights of the operations {operations}, which LiteRT reads "
+        "in int8 nowhere. `weights_in_float` of the Export names them; "
+        'quantize="float16" halves them, too.'
+    ]
+
+
+def _check_ranges(function, model, samples):
+    empty = kernels.without_range(model)
+    if not empty:
+        return
+    zeros = [
+        x.name for x, array in zip(function.inputs, samples) if not array.any()
+    ]
+    place = " and ".join(f"`{name}`" for name in zeros or empty[:1])
+    raise ValueError(
+        f"representative_data shows nothing but zeros at {place} of "
+        f"`{function.model.name}`, which a fused layer reads, and full "
+        "integers need a range of values: LiteRT would crash. Give samples in "
+        'which every input is at work, or use quantize="int8", which needs '
+        "none."
+    )
+
+
+def _notes_on_size(function, options, size, metadata):
+    """What to say if the time steps make a file several times larger."""
+    weights = sum(x.shape.num_elements() * 4 for x in function.variables)
+    if not _recurrent_layers(function.model) or size < weights:
+        return []
+    options = dataclasses.replace(
+        options, quantize=None, representative_data=None
+    )
+    plain = converted(function, options, serving_function(function, options))
+    plain = len(_finished(plain, function, options, metadata)[0])
+    if size < 2 * plain:
+        return []
+    return [
+        f'quantize="int8_full" writes {size:,} bytes for '
+        f"`{function.model.name}`, and quantize=None {plain:,}: LiteRT has no "
+        "loop in full integers, so that every time step has operations of its "
+        'own. recurrent_op="fused" has one operation for an LSTM layer; '
+        'quantize="int8" has a loop; fewer time steps make a smaller file.'
+    ]
+
+
+def _recurrent_layers(model):
+    return [
+        layer
+        for layer in inner_layers(model)
+        if isinstance(layer, keras.layers.RNN)
+    ]
+
+
+def _check_fixed(function):
+    """Full integers have no loops: time must be fixed to be unrolled."""
+    recurrent = _recurrent_layers(function.model)
+    if not recurrent:
+        return
+    for x in function.inputs:
+        if None in x.shape[1:]:
+            raise ValueError(
+                f'quantize="int8_full" cannot serve `{recurrent[0].name}` '
+                f"with a number of time steps left open (input `{x.name}` "
+                f"has the shape {x.shape}): LiteRT has no loop in full "
+                "integers, so that the steps are unrolled. Give the model an "
+                'Input with a fixed number, or use quantize="int8".'
+            )
+
+
+def _metadata(function, options, stepper):
+    def shape(x):
+        return [options.batch_size, *x.shape[1:]]
+
+    return {
+        "name": function.model.name,
+        "keras_iss": __version__,
+        "quantize": options.quantize,
+        "recurrent_op": options.recurrent_op,
+        "inputs": {
+            x.name: {"shape": shape(x), "dtype": x.dtype}
+            for x in function.inputs
+        },
+        "outputs": function.output_shapes(options.batch_size),
+        "states": {
+            name: {"shape": x.shape.as_list(), "dtype": x.dtype.name}
+            for name, x in (
+                zip(stepper.state_names, stepper.state_specs) if stepper else ()
+            )
+        },
+    }
