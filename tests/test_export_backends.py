@@ -29,7 +29,7 @@ for _name in ("tensorflow", "ai_edge_litert"):
             allow_module_level=True,
         )
 
-from keras_iss.export import files, other_backend
+from keras_iss.export import other_backend, temporary
 
 
 def small():
@@ -173,7 +173,7 @@ def test_an_interrupt_ends_the_process_and_leaves_nothing(
         def communicate(self, *args, **kwargs):
             processes.append(self)
             # As of a process that was killed while it wrote.
-            (tmp_path / f".keras-iss-{files._key(path)}-0").touch()
+            (tmp_path / f".keras-iss-{temporary.key_of(path)}-0").touch()
             raise KeyboardInterrupt
 
     monkeypatch.setattr(other_backend.subprocess, "Popen", Interrupted)

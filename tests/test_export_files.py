@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from keras_iss.export import exchange, files
+from keras_iss.export import exchange, files, locks, paths, temporary
 
 if os.name == "nt":
     pytest.skip("what forks here", allow_module_level=True)
@@ -100,7 +100,10 @@ class Interrupts:
     stands on.
     """
 
-    FILES = (files.__file__, exchange.__file__, contextlib.__file__)
+    FILES = tuple(
+        module.__file__
+        for module in (files, temporary, locks, paths, exchange, contextlib)
+    )
 
     def __init__(self, number):
         self.left = number
@@ -353,13 +356,13 @@ def test_the_longest_name_that_is_legal(kind, tmp_path, letter, steps):
     place = kind(tmp_path)
     name = letter * (255 // len(letter.encode()))
     place.path = tmp_path / name
-    files.target(place.path, folder=kind is Saved)
+    paths.target(place.path, folder=kind is Saved)
     for text in ("old", "new"):
         place.put(text)
         assert place.found() == text
     assert names(tmp_path) == [name]
     with pytest.raises(OSError, match="too long"):
-        files.target(tmp_path / (name + "xx"), folder=kind is Saved)
+        paths.target(tmp_path / (name + "xx"), folder=kind is Saved)
 
 
 def test_two_long_names_have_two_places_aside(tmp_path):
@@ -388,9 +391,9 @@ def test_what_is_no_path(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     for path, error, message in NO_PATHS.values():
         with pytest.raises(error, match=message):
-            files.target(path, folder)
+            paths.target(path, folder)
     with pytest.raises(TypeError, match="not of bytes.*os.fsdecode"):
-        files.target(OfBytes(), folder)
+        paths.target(OfBytes(), folder)
     assert not list(tmp_path.iterdir())
 
 
@@ -399,27 +402,27 @@ def test_what_is_in_the_way(tmp_path):
     file.write_text("mine")
     folder.mkdir()
     with pytest.raises(IsADirectoryError, match="folder.*model.tflite"):
-        files.target(folder)
+        paths.target(folder)
     with pytest.raises(NotADirectoryError, match="is a file"):
-        files.target(file, folder=True)
+        paths.target(file, folder=True)
     with pytest.raises(NotADirectoryError, match="a part of it is a file"):
-        files.target(file / "inside")
+        paths.target(file / "inside")
     with pytest.raises(FileNotFoundError, match="missing.*Make it first"):
-        files.target(tmp_path / "missing" / "a")
+        paths.target(tmp_path / "missing" / "a")
     with pytest.raises(OSError, match="/dev/null is a device"):
-        files.target("/dev/null")
+        paths.target("/dev/null")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OSError, match="a pipe"):
-        files.target(pipe)
+        paths.target(pipe)
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     with pytest.raises(OSError, match="loop"):
-        files.target(loop)
+        paths.target(loop)
     lost = tmp_path / "lost"
     lost.symlink_to(tmp_path / "missing" / "a")
     with pytest.raises(FileNotFoundError, match="`?.*lost is a link to"):
-        files.target(lost)
+        paths.target(lost)
     assert file.read_text() == "mine"
 
 
@@ -429,14 +432,14 @@ def test_the_current_folder_and_a_disk_are_not_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(inside)
     for path in (".", "..", inside):
         with pytest.raises(OSError, match="current folder.*saved_model"):
-            files.target(path, folder=True)
+            paths.target(path, folder=True)
     with pytest.raises(OSError, match="root of a disk"):
-        files.target("/", folder=True)
+        paths.target("/", folder=True)
 
 
 def test_a_path_with_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert files.target("~/model.tflite") == tmp_path / "model.tflite"
+    assert paths.target("~/model.tflite") == tmp_path / "model.tflite"
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")

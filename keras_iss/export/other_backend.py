@@ -13,8 +13,9 @@ import types
 import keras
 
 from keras_iss._keras.layers import inner_layers
-from keras_iss.export import files
+from keras_iss.export import files, paths
 from keras_iss.export.data import refuse_iterators
+from keras_iss.export.temporary import sweep
 
 # Seconds that the process has to end by itself.
 _PATIENCE = 10
@@ -32,13 +33,13 @@ def export_tflite(model, path, options):
         The `Export` of that process; what it raised is raised here.
     """
     _check(model)
-    return _exported("tflite", model, files.target(path), options)
+    return _exported("tflite", model, paths.target(path), options)
 
 
 def export_saved_model(model, path, options):
     """The same for a SavedModel."""
     _check(model)
-    path = files.target(path, folder=True)
+    path = paths.target(path, folder=True)
     return _exported("saved_model", model, path, options)
 
 
@@ -103,7 +104,7 @@ def _run(folder, path):
             process.wait(_PATIENCE)
         process.kill()
         process.wait()
-        files.sweep(path)
+        sweep(path)
         raise
     return process.returncode, errors
 

@@ -5,13 +5,15 @@ an export is to do with them wherever it is imported.
 """
 
 import collections.abc
+import typing
 
 import keras
 
-LAYERS = {}
-CELLS = {}
+_Function = collections.abc.Callable[..., typing.Any]
+_Table = dict[type[keras.layers.Layer], _Function]
 
-_Function = collections.abc.Callable
+LAYERS: _Table = {}
+CELLS: _Table = {}
 
 
 def register_lowering(

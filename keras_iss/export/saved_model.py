@@ -6,7 +6,7 @@ import shutil
 
 import tensorflow as tf
 
-from keras_iss.export import files
+from keras_iss.export import files, paths
 from keras_iss.export.checks import check
 from keras_iss.export.data import checked
 from keras_iss.export.lowering import TENSORFLOW, lower
@@ -40,7 +40,7 @@ def export(model, path, options):
         path: Where to write the folder.
         options: The `Options`.
     """
-    path = files.target(path, folder=True)
+    path = paths.target(path, folder=True)
     _check_replaceable(path)
     check(model)
     function = Callable(isolated(model))

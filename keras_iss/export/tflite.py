@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from keras_iss._keras.layers import inner_layers
-from keras_iss.export import files, flatbuffer, int8_weights, kernels
+from keras_iss.export import files, flatbuffer, int8_weights, kernels, paths
 from keras_iss.export.checks import (
     check,
     check_batch_size,
@@ -39,7 +39,7 @@ def export(model, path, options):
         path: Where to write the file.
         options: The `Options`.
     """
-    path = files.target(path)
+    path = paths.target(path)
     check(model)
     check_not_quantized(model)
     check_precision(model)
