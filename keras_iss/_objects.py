@@ -109,15 +109,15 @@ class StandIns:
             remember(tuple(map(self.proxy, value)))
         elif isinstance(value, dict):
             copy = remember({})
-            copy.update((key, self.proxy(one)) for key, one in value.items())
+            copy.update((key, self.proxy(part)) for key, part in value.items())
         elif not _tells_config(value) or _has_graph(value):
             remember(value)
         else:
             copy = remember(object.__new__(self._class(type(value))))
             hidden = _hidden_names(value)
             vars(copy).update(
-                (name, one if name in hidden else self.proxy(one))
-                for name, one in vars(value).items()
+                (name, part if name in hidden else self.proxy(part))
+                for name, part in vars(value).items()
             )
 
     def _stand_in(self, function):
@@ -145,18 +145,25 @@ class StandIns:
         self._by_name[name] = cls
         return type(name, (cls,), {"__module__": cls.__module__})
 
+    def _real_by_id(self):
+        """Dict from the `id` of each stand-in to what it stands for."""
+        return {
+            id(stand_in): function for stand_in, function in self._real.values()
+        }
+
     def replaced(self, config):
         """The config, with real functions that stand in it by themselves."""
-        real = {id(one): function for one, function in self._real.values()}
+        real = self._real_by_id()
         return _mapped(config, lambda x: real.get(id(x), x))
 
     def put_real_ones_into(self, new):
         """Puts functions where their stand-ins are, in all that is held."""
-        real = {id(one): function for one, function in self._real.values()}
+        real = self._real_by_id()
         # Keras leaves some functions as what a config says of them, such as
         # the mask of a `Lambda`.
         real.update(
-            (one.__name__, function) for one, function in self._real.values()
+            (stand_in.__name__, function)
+            for stand_in, function in self._real.values()
         )
         if real:
             _swap(new, real, set())
@@ -204,9 +211,9 @@ def _hidden_names(value):
 def _mapped(value, function):
     """A nested value with a function applied to its leaves."""
     if isinstance(value, dict):
-        return {key: _mapped(one, function) for key, one in value.items()}
+        return {key: _mapped(part, function) for key, part in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_mapped(one, function) for one in value)
+        return type(value)(_mapped(part, function) for part in value)
     return function(value)
 
 
@@ -243,7 +250,7 @@ def _swap(holder, real, seen):
             put(name, real[id(value)])
         elif _told_function(value) in real:
             put(name, real[_told_function(value)])
-        elif type(value) is tuple and any(id(one) in real for one in value):
-            put(name, tuple(real.get(id(one), one) for one in value))
+        elif type(value) is tuple and any(id(part) in real for part in value):
+            put(name, tuple(real.get(id(part), part) for part in value))
         else:
             _swap(value, real, seen)

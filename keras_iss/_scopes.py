@@ -22,8 +22,9 @@ def own_objects(model):
     known = {}
     for holder in _holders(model):
         for value in (holder, *vars(holder).values()):
-            for one in value if isinstance(value, (list, tuple)) else [value]:
-                named = one if inspect.isfunction(one) else type(one)
+            parts = value if isinstance(value, (list, tuple)) else [value]
+            for part in parts:
+                named = part if inspect.isfunction(part) else type(part)
                 own = not named.__module__.startswith(("keras.", "builtins"))
                 if own and not _is_a_name_of_keras(named.__name__):
                     known[named.__name__] = named

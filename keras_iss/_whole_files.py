@@ -6,6 +6,8 @@ import pathlib
 import shutil
 import uuid
 
+from keras_iss._keras.overrides import override, put_back
+
 SUFFIXES = (".keras", ".h5")
 
 
@@ -24,15 +26,15 @@ def saved_whole(model):
         _save(model, filepath, overwrite, **kwargs)
 
     # Hides the method of the class.
-    vars(model)["save"] = save
+    override(model, "save", save)
     try:
         yield
     finally:
         try:
-            vars(model).pop("save", None)
+            put_back(model, "save")
         finally:
             # An interrupt may have come in the first.
-            vars(model).pop("save", None)
+            put_back(model, "save")
 
 
 def _save(model, filepath, overwrite, **kwargs):

@@ -161,8 +161,8 @@ def seed_states(layer):
     """The variables of all generators of random numbers in a layer."""
     return [
         generator.state
-        for one in inner_layers(layer)
-        for generator in one._seed_generators
+        for inner in inner_layers(layer)
+        for generator in inner._seed_generators
         if isinstance(generator, keras.random.SeedGenerator)
     ]
 

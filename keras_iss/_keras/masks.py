@@ -104,9 +104,9 @@ def masks_taken_off(model, takes_off):
             for x in takes_off(layer, tensors) if tensors else ():
                 if attached_mask(x) is None:
                     continue
-                one = TakenMask(x, attached_mask(x), readers_of(x), set())
-                taken.append(one)
-                made_later.append((one, layer, len(layer._inbound_nodes)))
+                mask = TakenMask(x, attached_mask(x), readers_of(x), set())
+                taken.append(mask)
+                made_later.append((mask, layer, len(layer._inbound_nodes)))
                 attach_mask(x, None)
             return outputs
 
@@ -119,8 +119,8 @@ def masks_taken_off(model, takes_off):
     finally:
         for layer in layers:
             vars(layer).pop("symbolic_call", None)
-        for one in taken:
-            attach_mask(one.tensor, one.mask)
-        for one, layer, number in made_later:
+        for mask in taken:
+            attach_mask(mask.tensor, mask.mask)
+        for mask, layer, number in made_later:
             for node in layer._inbound_nodes[number : number + 1]:
-                one.outputs.update(map(id, node.outputs))
+                mask.outputs.update(map(id, node.outputs))

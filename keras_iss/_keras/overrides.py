@@ -21,6 +21,11 @@ def override(layer, name, value):
     vars(layer)[name] = value
 
 
+def put_back(layer, name):
+    """Takes an override off again. Twice does no harm."""
+    vars(layer).pop(name, None)
+
+
 def without_fused_kernel(layer):
     """Has a Bidirectional call its layers, with no kernel for both."""
     for name in _FUSED:
