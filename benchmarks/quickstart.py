@@ -20,7 +20,9 @@ from rich.table import Table
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
+import comparison
 import quickstart as example
+from python_text import Corpus
 
 
 def run(seed):
@@ -37,12 +39,12 @@ def run(seed):
 def dense_with_as_many_updates(seed):
     """The test perplexity of the dense model, trained for longer."""
     plan = example.PLANS["default"]
-    corpus = example.Corpus.read(plan.vocabulary)
+    corpus = Corpus.read(plan.vocabulary)
     epochs = plan.epochs[1]
     ticks = track(range(epochs * plan.updates), description="dense, for longer")
     tick = iter(ticks).__next__
     model = example.train_dense(plan, corpus, seed, epochs, tick)
-    return example.perplexity(model, corpus.test, plan, lambda: None)
+    return comparison.perplexity(model, corpus.test, plan, lambda: None)
 
 
 def with_ratios(result):

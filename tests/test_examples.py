@@ -14,9 +14,13 @@ Interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="once is enough"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow", reason="once is enough"
+    ),
+    pytest.mark.xdist_group("quickstart"),
+]
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +42,6 @@ def quickstart(tmp_path_factory):
     return done.stdout, folder
 
 
-@pytest.mark.xdist_group("quickstart")
 def test_the_quickstart_prints_a_table(quickstart):
     printed, folder = quickstart
     result = json.loads((folder / "result.json").read_text())
@@ -49,7 +52,6 @@ def test_the_quickstart_prints_a_table(quickstart):
         assert row in printed
 
 
-@pytest.mark.xdist_group("quickstart")
 def test_the_models_of_the_quickstart_are_what_its_table_says(quickstart):
     _, folder = quickstart
     result = json.loads((folder / "result.json").read_text())
@@ -65,7 +67,6 @@ def test_the_models_of_the_quickstart_are_what_its_table_says(quickstart):
     assert sum(result["iss"]["units"]) < sum(result["dense"]["units"])
 
 
-@pytest.mark.xdist_group("quickstart")
 def test_the_small_model_of_the_quickstart_has_learned(quickstart):
     _, folder = quickstart
     result = json.loads((folder / "result.json").read_text())
@@ -74,7 +75,6 @@ def test_the_small_model_of_the_quickstart_has_learned(quickstart):
     assert result["iss"]["valid"] < 1.1 * result["dense"]["valid"]
 
 
-@pytest.mark.xdist_group("quickstart")
 def test_the_quickstart_draws_a_picture(quickstart):
     _, folder = quickstart
     pyplot = pytest.importorskip("matplotlib.pyplot")
@@ -82,7 +82,6 @@ def test_the_quickstart_draws_a_picture(quickstart):
     assert width > height > 500
 
 
-@pytest.mark.xdist_group("quickstart")
 def test_the_quickstart_exports_both_models(quickstart):
     printed, folder = quickstart
     result = json.loads((folder / "result.json").read_text())
