@@ -42,7 +42,11 @@ def slots(optimizer):
 
 def weights_of(optimizer):
     """The weights that a built optimizer was built for, in order."""
-    return list(optimizer._trainable_variables)
+    weights = list(optimizer._trainable_variables)
+    # Of older Keras versions, one that scales the loss has none itself.
+    for inner in _inner_optimizers(optimizer):
+        weights = weights or weights_of(inner)
+    return weights
 
 
 def step_counter(optimizer):

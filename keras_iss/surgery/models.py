@@ -5,6 +5,7 @@ import warnings
 import keras
 
 from keras_iss._keras.graphs import graph_behind
+from keras_iss._keras.layers import set_trainable_alone
 from keras_iss._keras.models import (
     config_without_graph,
     has_functional_constructor,
@@ -96,6 +97,6 @@ def _are_the_same(first, second):
 
 
 def _as_trainable_as(old, new):
-    new._trainable = old.trainable
+    set_trainable_alone(new, old.trainable)
     new.dtype_policy = old.dtype_policy
     return new

@@ -15,6 +15,7 @@ import warnings
 import keras
 import numpy as np
 
+from keras_iss._keras.compiling import compile_arguments
 from keras_iss._keras.configs import trusted_configs
 from keras_iss._keras.distribution import distribution_scope
 from keras_iss._keras.errors import message_of
@@ -34,7 +35,13 @@ from keras_iss._keras.masks import (
     detach_masks,
     masks_of_outputs,
 )
-from keras_iss._keras.optimizer_state import carry_exclusions, like, slots
+from keras_iss._keras.models import layers_with_inputs
+from keras_iss._keras.optimizer_state import (
+    carry_exclusions,
+    like,
+    slots,
+    weights_of,
+)
 from keras_iss._objects import remade, unbuilt
 from keras_iss._scopes import known_objects
 from keras_iss.regularizers import STRENGTH
@@ -428,7 +435,7 @@ class _Builder:
             self._input(layer)
             if isinstance(layer, keras.layers.InputLayer)
             else self.operation(layer)
-            for layer in old._layers
+            for layer in layers_with_inputs(old)
         ]
         new = sequential_like(old, layers)
         self._carry_own(old, new)
@@ -855,7 +862,7 @@ def _compile(old, new, variables, cut):
     if not old.compiled:
         return
     if type(new).compile is keras.Model.compile:
-        arguments = dict(old._compile_config.config)
+        arguments = compile_arguments(old)
         # As it is, not as it was given: it may be wrapped to scale losses.
         arguments["optimizer"] = like(old.optimizer) if old.optimizer else None
         for key in ("metrics", "weighted_metrics"):
@@ -898,7 +905,7 @@ def _carry_optimizer(model, old, new, variables, cut):
     """Gives a new optimizer what the old one keeps for each weight."""
     weights = [
         variables[id(weight)]
-        for weight in old._trainable_variables
+        for weight in weights_of(old)
         if id(weight) in variables
     ]
     if {id(v) for v in weights} == {id(v) for v in model.trainable_variables}:
