@@ -87,7 +87,29 @@ def model_with_an_unused_input():
     keras.Model([x, y], keras.layers.Dense(1)(x))
 
 
+def concatenated_masks():
+    x = keras.Input((None, 3))
+    masked = keras.layers.Masking()(x)
+    y = keras.layers.Concatenate()([masked, masked])
+    keras.Model(x, keras.layers.GRU(2)(y))(np.ones((1, 2, 3), "float32"))
+
+
+def slice_of_a_shape():
+    sliced = keras.ops.slice(keras.Input((3,)), (0, 0), (1, 2))
+    assert sliced._keras_history.operation.shape == (1, 2)
+
+
 FAULTS = [
+    Fault(
+        "a `Concatenate` over any number of time steps fails with masks",
+        concatenated_masks,
+        ("[through_a_mask_and_a_concatenation]",),
+    ),
+    Fault(
+        "`keras.ops.slice` does not keep the shape, which cannot change then",
+        slice_of_a_shape,
+        ("[ops_slice]",),
+    ),
     Fault(
         "models take no input that nothing reads",
         model_with_an_unused_input,

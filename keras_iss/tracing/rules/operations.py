@@ -54,7 +54,8 @@ def _first(flags):
     "Square Squareplus StopGradient Tan Tanh TanhShrink Threshold Trunc "
     "ZerosLike"
 )
-def unary(call, x):
+def unary(call, x, dtype=None):
+    # Older Keras versions give the dtype of zeros and ones with the call.
     kind = type(call.operation).__name__
     limits = (getattr(call.operation, name, 0) for name in ("x_min", "x_max"))
     if any(np.ndim(limit) for limit in limits):
