@@ -93,14 +93,15 @@ def check_share(share: Any, name: str) -> float | int:
             f"`{name}` must be a number, what stays of them. Received: "
             f"{share!r} (of type {type(share).__name__})"
         )
-    if isinstance(share, numbers.Integral) and share >= 1:
-        return share
-    if math.isnan(share) or not 0 < share < 1:
+    if isinstance(share, numbers.Integral) and int(share) >= 1:
+        return int(share)
+    part = float(share)
+    if math.isnan(part) or not 0 < part < 1:
         raise ValueError(
             f"`{name}` is the share that stays, above 0 and below 1, or an "
             f"integer: how many do. Received: {share}"
         )
-    return share
+    return part
 
 
 def check_round_to(round_to: Any) -> int | dict:

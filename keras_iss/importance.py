@@ -131,7 +131,8 @@ def importance_of(
             f"{type(importance).__name__})"
         )
     if _takes_the_model_alone(importance):
-        return lambda model, structures: importance(model)
+        of_model: Any = importance
+        return lambda model, structures: of_model(model)
     return importance
 
 
@@ -237,9 +238,9 @@ class Taylor:
             )
         check_data(self.data, model=model)
         fixed = frozen(structures, model)
-        structures = [x for x in structures if x.name not in fixed]
+        trained = [x for x in structures if x.name not in fixed]
         with distribution_scope(model):
-            recorder = _Recorder(structures)
+            recorder = _Recorder(trained)
         restore = _restorer(model)
         try:
             model.optimizer = recorder
@@ -270,7 +271,7 @@ class Taylor:
         return importance
 
 
-_BY_NAME = {
+_BY_NAME: dict[str, Callable[..., Importance]] = {
     "norm": lambda data=None, **options: Norm(),
     "taylor": Taylor,
 }

@@ -92,11 +92,11 @@ class ProximalISS(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        optimizer,
-        strength,
-        include=("recurrent",),
-        name=None,
-    ):
+        optimizer: str | keras.optimizers.Optimizer,
+        strength: float,
+        include: tuple[str, ...] = ("recurrent",),
+        name: str | None = None,
+    ) -> None:
         inner = _optimizer(optimizer)
         if proximal_of(inner) is not None:
             raise ValueError(
@@ -119,10 +119,10 @@ class ProximalISS(keras.optimizers.Optimizer):
         self._set_in = None
         self.inner_optimizer = inner
         self.include = include
-        self._groups = None
+        self._groups: _Components | None = None
 
     @property
-    def strength(self):
+    def strength(self) -> float:
         """Float, what a component loses of its norm, by learning rate."""
         if not self.built:
             return self._initial_strength
@@ -132,7 +132,7 @@ class ProximalISS(keras.optimizers.Optimizer):
         return self._initial_strength if strength == given else float(strength)
 
     @strength.setter
-    def strength(self, value):
+    def strength(self, value: float) -> None:
         self._initial_strength = check_strength(value)
         if self.built:
             self._strength.assign(self._initial_strength)
@@ -158,7 +158,7 @@ class ProximalISS(keras.optimizers.Optimizer):
         """Whether a callback sets the strength in a training."""
         return training is not None and self._set_in is training
 
-    def attach(self, model):
+    def attach(self, model: keras.Model) -> None:
         """Says whose structures are meant, in a training loop of one's own.
 
         Args:
@@ -268,7 +268,7 @@ class ProximalISS(keras.optimizers.Optimizer):
             self._groups.scale(alive)
             self._groups.warn_of_dead(alive)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """What the constructor takes."""
         include = self.include
         return {
@@ -281,7 +281,9 @@ class ProximalISS(keras.optimizers.Optimizer):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict, custom_objects: dict | None = None
+    ) -> "ProximalISS":
         """The optimizer that a config describes."""
         config = dict(config)
         inner = keras.saving.deserialize_keras_object(

@@ -14,6 +14,7 @@ Examples:
 """
 
 import weakref
+from typing import NoReturn
 
 import keras
 import numpy as np
@@ -86,26 +87,31 @@ class ISSRegularizer(keras.regularizers.Regularizer):
     Short-Term Memory", ICLR 2018, equations 3 to 5.
     """
 
-    def __init__(self, strength, include=("recurrent",), overlap="count_twice"):
+    def __init__(
+        self,
+        strength: float,
+        include: tuple[str, ...] = ("recurrent",),
+        overlap: str = "count_twice",
+    ) -> None:
         check_overlap(overlap)
         check_include(include)
         self._strength = check_strength(strength)
         self.include = include
         self.overlap = overlap
-        self._attachments = weakref.WeakSet()
+        self._attachments: weakref.WeakSet[Attachment] = weakref.WeakSet()
 
     @property
-    def strength(self):
+    def strength(self) -> float:
         """Float, what the sum of group norms is multiplied by."""
         return self._strength
 
     @strength.setter
-    def strength(self, value):
+    def strength(self, value: float) -> None:
         self._strength = check_strength(value)
         for attachment in self._attachments:
             attachment.assign(self._strength)
 
-    def attach(self, model):
+    def attach(self, model: keras.Model) -> None:
         """Adds the penalty to `model.losses`.
 
         Before or after `compile`, and before or after `fit`: a training step
@@ -155,7 +161,7 @@ class ISSRegularizer(keras.regularizers.Regularizer):
             attachment.take_off()
             raise
 
-    def detach(self, model):
+    def detach(self, model: keras.Model) -> None:
         """Takes the penalty off `model.losses`.
 
         All of what one call of `attach` put on, also where another model
@@ -185,14 +191,14 @@ class ISSRegularizer(keras.regularizers.Regularizer):
         # A copy is attached to nothing.
         return type(self).from_config, (self.get_config(),)
 
-    def __call__(self, x):
+    def __call__(self, x) -> NoReturn:
         raise TypeError(
             "`ISSRegularizer` is not a regularizer of one variable: its "
             "groups go through several layers. Build the model without it, "
             "then call `ISSRegularizer(strength).attach(model)`."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "strength": self.strength,
             "include": list(

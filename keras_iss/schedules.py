@@ -122,8 +122,8 @@ class PressureRule:
     def __init__(self, pressure: float, schedule: EqualSteps):
         self._pressure = pressure
         self._schedule = schedule
-        self._strengths = []
-        self._norms_at_first = None
+        self._strengths: list[float] = []
+        self._norms_at_first: float | None = None
 
     def begin_training(self, structures: Structures, epochs: int):
         """No loss is known yet: the first batch will tell it.

@@ -12,6 +12,14 @@ import difflib
 import functools
 import io
 import math
+from collections.abc import (
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    ValuesView,
+)
 
 import keras
 import numpy as np
@@ -19,6 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 OVERLAPS = ("count_twice", "once")
+
+# Columns of the table.
+_NUMBERS = ("size", "alive", "weights")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,30 +55,30 @@ class Slice:
     index: np.ndarray
     role: str = "weight"
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator:
         return iter((self.variable, self.axis, self.index))
 
     @property
-    def counted(self):
+    def counted(self) -> bool:
         return self.role == "weight"
 
     @property
-    def zeroed(self):
+    def zeroed(self) -> bool:
         return self.role != "statistic"
 
     @property
-    def other_axes(self):
+    def other_axes(self) -> tuple[int, ...]:
         """The axes of `variable` other than `axis`."""
         ndim = len(self.variable.shape)
         return tuple(i for i in range(ndim) if i != self.axis)
 
-    def owners(self):
+    def owners(self) -> np.ndarray:
         """Integer array along `axis`: the owning component, or -1."""
         owners = np.full(self.variable.shape[self.axis], -1)
         owners[self.index] = np.arange(len(self.index))[:, None]
         return owners
 
-    def per_component(self, along):
+    def per_component(self, along: np.ndarray) -> np.ndarray:
         """Gathers an array along `axis` into one of shape `(size, m)`."""
         return along[self.index]
 
@@ -119,13 +130,13 @@ class Structure:
 
     name: str
     size: int
-    slices: tuple
+    slices: tuple[Slice, ...]
     pinned: str | None = None
-    makers: tuple = ()
-    consumers: tuple = ()
+    makers: tuple[str, ...] = ()
+    consumers: tuple[str, ...] = ()
     contracted: bool = False
 
-    def norms(self, overlap="count_twice"):
+    def norms(self, overlap: str = "count_twice") -> np.ndarray:
         """The group norm of every component.
 
         Args:
@@ -145,7 +156,7 @@ class Structure:
         """
         return norms_of([self], overlap)[self.name]
 
-    def removed(self):
+    def removed(self) -> np.ndarray:
         """Which components are removed.
 
         Returns:
@@ -156,11 +167,11 @@ class Structure:
         return removed_of([self])[self.name]
 
     @property
-    def alive(self):
+    def alive(self) -> int:
         """Integer, the number of components that are not removed."""
         return int(self.size - self.removed().sum())
 
-    def decides(self, part):
+    def decides(self, part: Slice) -> bool:
         """Whether a component is removed only if it is zero in this slice."""
         return part.zeroed if self.contracted else part.counted
 
@@ -225,27 +236,32 @@ class Structures(collections.abc.Collection):
             to stay of one size.
     """
 
-    def __init__(self, structures, weights=(), equal_sizes=()):
+    def __init__(
+        self,
+        structures: Iterable[Structure],
+        weights: Iterable[Weights] = (),
+        equal_sizes: Iterable[tuple[np.ndarray, ...]] = (),
+    ) -> None:
         self._by_name = {one.name: one for one in structures}
         self._weights = tuple(weights)
         self._equal_sizes = tuple(equal_sizes)
         # By the last part of the path of each maker.
-        self._by_ending = {}
+        self._by_ending: dict[str, list[tuple[str, Structure]]] = {}
         for one in self:
             for maker in dict.fromkeys((one.name, *one.makers)):
                 ending = maker.rpartition("/")[2]
                 self._by_ending.setdefault(ending, []).append((maker, one))
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Structure]:
         return iter(self._by_name.values())
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._by_name)
 
-    def __contains__(self, key):
+    def __contains__(self, key) -> bool:
         return len(self._find(key)) == 1
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: "str | Structure") -> Structure:
         found = self._find(key)
         if len(found) == 1:
             return found[0]
@@ -283,24 +299,24 @@ class Structures(collections.abc.Collection):
         }
         return list(fitting.values())
 
-    def keys(self):
+    def keys(self) -> KeysView[str]:
         """The names of the structures."""
         return self._by_name.keys()
 
-    def values(self):
+    def values(self) -> ValuesView[Structure]:
         """The structures."""
         return self._by_name.values()
 
-    def items(self):
+    def items(self) -> ItemsView[str, Structure]:
         """Pairs of name and structure."""
         return self._by_name.items()
 
     @property
-    def free(self):
+    def free(self) -> tuple[Structure, ...]:
         """Tuple of the structures that are not pinned."""
         return tuple(one for one in self if not one.pinned)
 
-    def pinning(self, reasons):
+    def pinning(self, reasons: Mapping[str, str]) -> "Structures":
         """The same structures, some of them pinned.
 
         Args:
@@ -314,7 +330,7 @@ class Structures(collections.abc.Collection):
         ]
         return Structures(structures, self._weights, self._equal_sizes)
 
-    def staying(self, keep=None):
+    def staying(self, keep: Mapping | None = None) -> dict[str, np.ndarray]:
         """What surgery leaves.
 
         Args:
@@ -375,7 +391,9 @@ class Structures(collections.abc.Collection):
                 places[component].add(i)
         return places
 
-    def counts(self, shrunk=False, keep=None):
+    def counts(
+        self, shrunk: bool = False, keep: Mapping | None = None
+    ) -> Counts:
         """Counts units, weights and multiply-adds.
 
         Args:
@@ -389,7 +407,7 @@ class Structures(collections.abc.Collection):
         """
         stays = self.staying(keep) if shrunk or keep is not None else {}
         units = sum(one.size for one in self)
-        cut = {}
+        cut: dict[tuple[int, int], int] = {}
         for one in self:
             gone = int((~stays.get(one.name, np.ones(one.size, bool))).sum())
             units -= gone
@@ -423,17 +441,14 @@ class Structures(collections.abc.Collection):
         """Integer, all the weights of the model."""
         return sum(math.prod(one.variable.shape) for one in self._weights)
 
-    def __str__(self):
+    def __str__(self) -> str:
         table = Table(box=None, pad_edge=False)
-        for title, justify in (
-            ("structure", "left"),
-            ("size", "right"),
-            ("alive", "right"),
-            ("weights", "right"),
-            ("consumers", "left"),
-            ("pinned", "left"),
-        ):
-            table.add_column(title, justify=justify, no_wrap=True)
+        for title in "structure size alive weights consumers pinned".split():
+            table.add_column(
+                title,
+                justify="right" if title in _NUMBERS else "left",
+                no_wrap=True,
+            )
         removed = removed_of(self)
         for one in self:
             name = " = ".join(one.makers or (one.name,))
@@ -446,9 +461,9 @@ class Structures(collections.abc.Collection):
                 one.pinned or "",
             )
         # Wide enough that no reason is broken: a line can be searched for.
-        console = Console(file=io.StringIO(), width=10_000, markup=False)
-        console.print(table)
-        lines = console.file.getvalue().splitlines()
+        text = io.StringIO()
+        Console(file=text, width=10_000, markup=False).print(table)
+        lines = text.getvalue().splitlines()
         return "\n".join(line.rstrip() for line in lines)
 
     def __repr__(self):

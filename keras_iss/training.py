@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Iterable
 
 import keras
 
@@ -34,20 +35,20 @@ _COMPARED = 256
 
 
 def fit(
-    model,
+    model: keras.Model,
     x=None,
     y=None,
     *,
-    shrink_every=1,
-    include=None,
-    scale_dropout=True,
-    batch_size=None,
-    epochs=1,
-    verbose="auto",
-    callbacks=None,
-    initial_epoch=0,
+    shrink_every: int = 1,
+    include: tuple[str, ...] | None = None,
+    scale_dropout: bool = True,
+    batch_size: int | None = None,
+    epochs: int = 1,
+    verbose: str | int = "auto",
+    callbacks: Iterable[keras.callbacks.Callback] | None = None,
+    initial_epoch: int = 0,
     **kwargs,
-):
+) -> keras.Model:
     """Trains a model, and cuts out what is removed on the way.
 
     As `model.fit`; but at the end of an epoch, components that are removed by

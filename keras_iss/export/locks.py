@@ -7,7 +7,7 @@ import time
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 HAS_LOCKS = fcntl is not None
 # A folder is locked for a moment, while a swap in two steps is done.

@@ -1,5 +1,9 @@
 """Shrinking: a smaller model without the components that are removed."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import keras
 import numpy as np
 
 from keras_iss.regularizers import carry_penalties
@@ -11,7 +15,13 @@ from keras_iss.surgery.zeroing import not_kept, zeroed_values
 from keras_iss.tracing.find import find
 
 
-def shrink(model, keep=None, include=("recurrent",), verify=True, data=None):
+def shrink(
+    model: keras.Model,
+    keep: Mapping | None = None,
+    include: tuple[str, ...] = ("recurrent",),
+    verify: bool = True,
+    data: Any = None,
+) -> keras.Model:
     """Builds the smaller model.
 
     Cuts out every component that is removed: zero in all its weights. That

@@ -50,7 +50,9 @@ def _at(numbers, roots):
     return np.where(known, numbers[np.where(known, roots, 0)], -1)
 
 
-def find_structures(model, include=("recurrent",)):
+def find_structures(
+    model: keras.Model, include: tuple[str, ...] = ("recurrent",)
+) -> Structures:
     """Finds the hidden units of a model that can be removed one by one.
 
     Every unit of a recurrent layer owns weights in several layers: columns of
