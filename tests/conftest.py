@@ -19,23 +19,25 @@ from tests.old_keras import lacking, skip_what_keras_does_wrong
 
 BACKEND = keras.backend.backend()
 
-# Modules, and which part of the cases of a test runs there, at least two.
-NEUTRAL = {
-    "test_bad_training_input",
-    "test_budget",
-    "test_callbacks",
-    "test_distribution",
-    "test_interrupted_training",
-    "test_metrics_of_an_epoch",
-    "test_optimizers",
-    "test_rebuilding",
-    "test_regularizers",
-    "test_round_trip",
-    "test_rules",
-    "test_surgery",
-    "test_training",
-    "test_verification",
-    "test_whole_files",
+# Of the other modules, a part of the cases of each test, at least two.
+WHOLE = {
+    "test_bad_input",
+    "test_docs",
+    "test_example_data",
+    "test_example_runs",
+    "test_examples",
+    "test_find",
+    "test_keras_contract",
+    "test_labels",
+    "test_layers",
+    "test_old_keras",
+    "test_paper_models",
+    "test_ptb_dataset",
+    "test_random_graphs",
+    "test_readme",
+    "test_sizes",
+    "test_structures",
+    "test_tracing",
 }
 PARTS_OF_CASES = {"tensorflow": 1 / 4, "jax": 1 / 6}
 FEWEST = 2
@@ -82,11 +84,14 @@ def pytest_collection_modifyitems(config, items):
         module, name = item.path.stem, item.nodeid.partition("[")[0]
         if not hasattr(item, "callspec"):
             name = None
-        if module.startswith("test_export") and name:
-            exports.setdefault(name, []).append(item)
-        elif module in NEUTRAL and name:
+        if module in WHOLE or not module.startswith("test_"):
+            continue
+        if module.startswith("test_export"):
+            if name:
+                exports.setdefault(name, []).append(item)
+        elif name:
             cases.setdefault(name, []).append(item)
-        elif module in NEUTRAL:
+        else:
             others.setdefault(module, []).append(item)
     left_out = set()
     for groups, part in (
