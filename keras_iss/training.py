@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 
@@ -36,8 +37,8 @@ _COMPARED = 256
 
 def fit(
     model: keras.Model,
-    x=None,
-    y=None,
+    x: Any = None,
+    y: Any = None,
     *,
     shrink_every: int = 1,
     include: tuple[str, ...] | None = None,

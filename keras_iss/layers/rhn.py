@@ -12,6 +12,9 @@ model = keras.Model(tokens, keras.layers.Dense(10_000)(x))
 ```
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
@@ -70,24 +73,24 @@ class RHNCell(keras.layers.Layer, DropoutRNNCell):
 
     def __init__(
         self,
-        units,
-        depth=10,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        transform_bias_initializer=None,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
+        units: int,
+        depth: int = 10,
+        activation: str | Callable = "tanh",
+        recurrent_activation: str | Callable = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        transform_bias_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
         **kwargs,
     ):
         for name, value in (("units", units), ("depth", depth)):
@@ -95,13 +98,13 @@ class RHNCell(keras.layers.Layer, DropoutRNNCell):
                 raise ValueError(
                     f"`{name}` must be a positive integer, not {value!r}."
                 )
-        for name, value in (
+        for name, rate in (
             ("dropout", dropout),
             ("recurrent_dropout", recurrent_dropout),
         ):
-            if not 0 <= value < 1:
+            if not 0 <= rate < 1:
                 raise ValueError(
-                    f"`{name}` must be at least 0 and below 1, not {value!r}."
+                    f"`{name}` must be at least 0 and below 1, not {rate!r}."
                 )
         super().__init__(**kwargs)
         self.units = units
@@ -277,15 +280,15 @@ class RHN(keras.layers.RNN):
 
     def __init__(
         self,
-        units,
-        depth=10,
+        units: int,
+        depth: int = 10,
         *,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
         **kwargs,
     ):
         of_the_cell = {

@@ -47,7 +47,9 @@ _NO_PART_OF_A_CALL = {
 }
 
 
-def register_rule(*classes, like=None):
+def register_rule(
+    *classes: type, like: type | None = None
+) -> Callable[[Callable], Callable] | None:
     """Teaches the tracer a layer (or a recurrent cell) of your own.
 
     Decorates a function `rule(call, ...)`; or says with `like` which known
