@@ -280,6 +280,7 @@ def test_exports_in_threads_of_models_that_share_layers(lite, tmp_path):
         while not done.is_set():
             got = np.array(models[0](data, training=False))
             assert np.abs(got - wanted[0]).max() < 1e-6
+            done.wait(0.02)
 
     caller = threading.Thread(target=run, args=(call,))
     caller.start()

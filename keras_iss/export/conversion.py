@@ -1,4 +1,7 @@
-"""TensorFlow's converter: from a lowered model to the bytes of a file."""
+"""TensorFlow's converter: from a lowered model to the bytes of a file.
+
+The one place that sets what the converter keeps to itself.
+"""
 
 import dataclasses
 import gc
@@ -15,6 +18,9 @@ from keras_iss.export.lowering import LITERT, UNROLLED, lower
 from keras_iss.export.model import reset_function
 from keras_iss.export.names import scope_name
 from keras_iss.export.saving import save
+
+# Bytes of weights from which on it is worth a search for what holds them.
+_MUCH_MEMORY = 10_000_000
 
 
 def serving_function(function, options):
@@ -61,7 +67,8 @@ def converted(function, options, serve, stepper=None, samples=None):
         folder = scratch / "model"
         hint = " (for files needed meanwhile; TMPDIR names another folder)"
         save(module, folder, signatures, scratch, hint)
-        converter = _converter(folder, signatures, options.quantize)
+        size = sum(x.shape.num_elements() * 4 for x in function.variables)
+        converter = _converter(folder, signatures, options.quantize, size)
         if options.full_integers:
             calls = calls_of(samples, options.batch_size or 1)
             converter.representative_dataset = _dataset(
@@ -89,13 +96,14 @@ def _signatures(function, serve, stepper):
     return signatures
 
 
-def _converter(folder, signatures, quantize):
+def _converter(folder, signatures, quantize, size):
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(folder), signature_keys=list(signatures)
     )
     # It is of no use from here on, and holds all the weights.
     converter._trackable_obj = None
-    gc.collect()
+    if size > _MUCH_MEMORY:
+        gc.collect()
     # Constants beside the flatbuffer: fewer copies; what finishes the file
     # takes them in again.
     converter._experimental_use_buffer_offset = True

@@ -46,6 +46,9 @@ class Options:
         _check_choice("quantize", self.quantize, QUANTIZE)
         _check_choice("recurrent_op", self.recurrent_op, RECURRENT_OPS)
         _check_batch_size(self.batch_size)
+        if self.batch_size is not None:
+            # One of NumPy's is none that JSON can hold.
+            object.__setattr__(self, "batch_size", int(self.batch_size))
         _check_representative_data(self.quantize, self.representative_data)
 
     @property

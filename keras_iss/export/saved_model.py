@@ -56,9 +56,11 @@ def export(model, path, options):
         if options.verify:
             graph = signatures["serving_default"].graph
             what = None if data is None else "the samples of `data`"
-            reference = Reference(model, assigned(model, graph))
-            trials = Trials(reference, None, graph, data, what)
-            errors = verify_saved_model(str(folder), trials, function)
+            changed = assigned(model, graph)
+            trials = Trials(Reference(model, changed), None, graph, data, what)
+            errors = verify_saved_model(
+                folder, trials, function, bool(changed or function.states)
+            )
         _carry_over(path, folder)
         size = sum(x.stat().st_size for x in folder.rglob("*") if x.is_file())
     return Export(path, size, {}, errors)

@@ -63,8 +63,21 @@ def verify_lite(path, trials, function, options, stepper):
     return judge.errors
 
 
-def verify_saved_model(folder, trials, function):
-    """Runs a SavedModel beside its model; see `verify_lite`."""
+def verify_saved_model(folder, trials, function, changes):
+    """Runs a SavedModel beside its model.
+
+    Args:
+        folder: `pathlib.Path` of the SavedModel.
+        trials: The `Trials`.
+        function: The `Callable` of the model.
+        changes: Whether a call changes what the SavedModel holds.
+
+    Returns:
+        Dict from the name of an output to its largest error.
+
+    Raises:
+        VerificationError: if an error is above `TOLERANCE`.
+    """
     half = any(
         layer.compute_dtype in ("float16", "bfloat16")
         for layer in inner_layers(function.model)
@@ -73,11 +86,13 @@ def verify_saved_model(folder, trials, function):
     judge = _Judge(
         function, trials, tolerance, False, "in the SavedModel", _ADVICE[None]
     )
+    loaded = None
     for case in trials:
         got = []
         for inputs in case.calls:
             # Loaded anew, it begins with the states that it was saved with.
-            loaded = tf.saved_model.load(folder)
+            if loaded is None or changes:
+                loaded = tf.saved_model.load(str(folder))
             outputs = loaded.serve(
                 *[
                     tf.cast(value, x.dtype)

@@ -1,0 +1,83 @@
+"""What is asked of an export is checked before anything is done."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+import keras_iss
+from keras_iss.export.options import Options
+
+DATA = np.zeros((9, 5, 3), "float32")
+
+BAD = {
+    "quantize": ({"quantize": "int4"}, ValueError, "quantize='int4'.*choose"),
+    "quantize int": ({"quantize": 8}, ValueError, "quantize=8.*choose"),
+    "recurrent_op": (
+        {"recurrent_op": "unrolled"},
+        ValueError,
+        "recurrent_op='unrolled'.*choose",
+    ),
+    "recurrent_op None": (
+        {"recurrent_op": None},
+        ValueError,
+        "recurrent_op=None.*choose",
+    ),
+    "batch_size 0": ({"batch_size": 0}, ValueError, "batch_size=0"),
+    "batch_size -1": ({"batch_size": -1}, ValueError, "batch_size=-1"),
+    "batch_size 1.5": ({"batch_size": 1.5}, ValueError, "batch_size=1.5"),
+    "batch_size True": ({"batch_size": True}, ValueError, "batch_size=True"),
+    "batch_size str": ({"batch_size": "1"}, ValueError, "batch_size='1'"),
+    "no data": (
+        {"quantize": "int8_full"},
+        ValueError,
+        "needs representative_data",
+    ),
+    "data of no use": (
+        {"quantize": "int8", "representative_data": DATA},
+        ValueError,
+        "of no use",
+    ),
+} | {
+    f"{name} {value!r}": (
+        {name: value},
+        TypeError,
+        f"`{name}` must be True or False. Received: {value!r}",
+    )
+    for name in ("verify", "streaming")
+    for value in ("no", 1, None)
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_options_say_what_may_be(name):
+    given, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        Options(**given)
+
+
+def test_both_functions_check_them_before_anything_else(tmp_path):
+    x = keras.Input((5, 3))
+    model = keras.Model(x, keras.layers.LSTM(2)(x))
+    path = tmp_path / "file"
+    for given, error, message in BAD.values():
+        with pytest.raises(error, match=message):
+            keras_iss.export_tflite(model, path, **given)
+    with pytest.raises(TypeError, match="`verify` must be"):
+        keras_iss.export_saved_model(model, path, verify="yes")
+    assert not path.exists()
+
+
+def test_numbers_and_booleans_of_numpy_are_taken():
+    options = Options(
+        batch_size=np.int64(2),
+        verify=np.bool_(False),
+        quantize="int8_full",
+        representative_data=DATA,
+        recurrent_op="fused",
+    )
+    assert options.full_integers and options.fused
+    assert type(options.batch_size) is int
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.batch_size = 3
