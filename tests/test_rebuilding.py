@@ -1157,6 +1157,79 @@ def test_what_attention_did_to_a_mask_is_as_it_was(reader, when, inside):
         assert (masks[0] is None) == (masks[1] is None)
 
 
+# Surgery on what surgery gave, and wrappers of models.
+
+
+class Twice(layers.Wrapper):
+    """Without a rule."""
+
+    def call(self, x):
+        return self.layer(self.layer(x))
+
+
+def squashing(x):
+    return ops.tanh(2.0 * x)
+
+
+def functional_inside(activation=squashing):
+    x = keras.Input((None, 6))
+    h = layers.LSTM(6, activation=activation, return_sequences=True)(x)
+    return keras.Model(x, h)
+
+
+def two_directions_inside():
+    x = keras.Input((None, 6))
+    h = layers.Bidirectional(
+        layers.GRU(3), name="both", backward_layer=uneven_backwards(3)
+    )(x)
+    return keras.Model(x, layers.RepeatVector(4)(h))
+
+
+def uneven_backwards(units):
+    return layers.GRU(units, go_backwards=True)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        functional_inside,
+        lambda: functional_inside(lambda x: ops.tanh(3.0 * x)),
+        lambda: keras.Sequential(
+            [
+                keras.Input((None, 6)),
+                layers.Dense(6, activation=lambda x: squashing(x)),
+            ]
+        ),
+        lambda: keras.Sequential([keras.Input((None, 6)), functional_inside()]),
+        two_directions_inside,
+    ],
+)
+def test_a_model_in_a_wrapper_without_a_rule_stays_as_it_is(inside):
+    model = after_lstm(layers.Dense(6), Twice(inside(), name="wrapper"))
+    shrunk(model, {"lstm": [0, 1, 3]})
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_directions_of_different_sizes_can_be_cut_again(masked, wrapped):
+    x = keras.Input((4, 3, 5))
+    y = keras.Input((3, 5))
+    h = layers.Masking()(y) if masked else y
+    h = layers.Bidirectional(layers.GRU(5), name="both")(h)
+    inner = keras.Model(y, layers.Dense(2)(h))
+    if wrapped:
+        model = keras.Model(x, layers.TimeDistributed(inner)(x))
+    else:
+        model = inner
+    names = [one.name for one in keras_iss.find_structures(model).free]
+    assert len(names) == 2
+    sizes = dict(zip(names, ([0, 2], [1, 2, 3, 4])))
+    small = shrunk(model, sizes)
+    again = keras_iss.find_structures(small)
+    assert [one.size for one in again.free] == [2, 4]
+    shrunk(small, {one.name: one.size - 1 for one in again.free})
+
+
 # What a file would forget.
 
 
@@ -1179,6 +1252,83 @@ class Scaled(keras.Model):
 
     def call(self, x):
         return self.layer(self.rnn(x))
+
+
+def in_a_local_class(kind, registered=False):
+    class Local(kind):
+        pass
+
+    if registered:
+        keras.saving.register_keras_serializable("tests")(Local)
+    return Local
+
+
+def local_model():
+    class Inner(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.layer = in_a_local_class(layers.Dense)(2)
+
+        def call(self, x):
+            return self.layer(x)
+
+    return Inner()
+
+
+class Outer(keras.Model):
+    """Its constructor makes a class, which a file of it need not name."""
+
+    def __init__(self, kind=layers.Dense, **kwargs):
+        super().__init__(**kwargs)
+        self.rnn = layers.LSTM(5, name="lstm")
+        self.layer = in_a_local_class(kind)(2)
+
+    def call(self, x):
+        return self.layer(self.rnn(x))
+
+
+def called(model):
+    model(np.zeros((1, 4, 3), "float32"))
+    return model
+
+
+def in_a_functional_model():
+    x = keras.Input((4, 3))
+    return keras.Model(x, Outer()(x))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: called(Outer()),
+        lambda: called(Scaled(local_model())),
+        in_a_functional_model,
+    ],
+)
+def test_a_class_that_only_a_function_holds_is_said_to_be_needed(
+    make, tmp_path
+):
+    model = make()
+    with pytest.warns(UserWarning, match="inside functions.*`Local`"):
+        small = keras_iss.shrink(model)
+    small.save(tmp_path / "small.keras")
+    known = {"Outer": Outer, "Scaled": Scaled}
+    with pytest.raises(TypeError, match="Local"):
+        keras.models.load_model(tmp_path / "small.keras", known)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: called(Scaled(in_a_local_class(layers.Dense, True)(2))),
+        lambda: after_lstm(in_a_local_class(layers.Dense)(2)),
+    ],
+)
+def test_a_class_that_is_found_or_needed_anyway_is_no_reason_for_a_warning(
+    make, recwarn
+):
+    keras_iss.shrink(make())
+    assert not [w for w in recwarn if "loaded" in str(w.message)]
 
 
 def multiplied():

@@ -8,7 +8,7 @@ import textwrap
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import keras_iss
 from tests.cases import (
@@ -309,6 +309,29 @@ def test_directions_stay_of_one_size_where_a_mask_would_be_lost():
     inner = next(x for x in small.layers if isinstance(x, keras.Model))
     both = inner.layers[1]
     assert (both.forward_layer.units, both.backward_layer.units) == (4, 4)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("explicit", [False, True])
+def test_a_masked_batch_normalization_of_few_units_can_train(inside, explicit):
+    x = keras.Input((4, 3))
+    h = x if explicit else layers.Masking()(x)
+    h = lstm(6, name="lstm")(h)
+    given = {"mask": ops.any(x > 0.0, axis=-1)} if explicit else {}
+    if inside:
+        y = keras.Input((4, 6))
+        given = {"mask": ops.any(y > 0.0, axis=-1)} if explicit else {}
+        inner = keras.Model(y, layers.BatchNormalization()(y, **given))
+        h = inner(h)
+    else:
+        h = layers.BatchNormalization()(h, **given)
+    model = keras.Model(x, layers.Dense(2)(h))
+    model.compile("sgd", "mse")
+    small = keras_iss.shrink(model, keep={"lstm": 1})
+    units = small.get_layer("lstm").units
+    assert units == (1 if BACKEND == "tensorflow" else 2)
+    assert keras_iss.find_structures(small)["lstm"].alive == 1
+    small.train_on_batch(np.ones((2, 4, 3)), np.ones((2, 4, 2)))
 
 
 def test_a_mask_goes_on_behind_directions_of_different_size():

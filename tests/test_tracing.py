@@ -389,6 +389,103 @@ def test_a_rule_that_forgets_a_variable_pins():
     assert "scale" in keras_iss.find_structures(model)["lstm"].pinned
 
 
+class OfTheLast(keras.layers.Layer):
+    """A factor for each feature; its rule knows of the last dimension."""
+
+    def build(self, shape):
+        self.factor = self.add_weight(
+            shape=(shape[-1],), initializer="random_normal", name="factor"
+        )
+
+    def call(self, x):
+        return x * self.factor
+
+
+@keras_iss.register_rule(OfTheLast)
+def of_the_last(call, x):
+    call.bias(call.operation.factor, {0: x.axis(-1)})
+    return call.output({-1: x.axes[-1]})
+
+
+def units_by_units(h):
+    return ops.einsum("btu,btv->buv", h, h)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        layers.Permute((2, 1)),
+        lambda h: ops.swapaxes(h, 1, 2),
+        units_by_units,
+        lambda h: ops.expand_dims(h[:, -1], -1),
+        lambda h: ops.stack([ops.transpose(h, (0, 2, 1))] * 2, axis=1),
+    ],
+)
+def test_units_along_a_dimension_that_a_rule_does_not_mention_stay(before):
+    x = keras.Input((5, 4))
+    h = OfTheLast(name="own")(before(lstm(6, name="lstm")(x)))
+    model = keras.Model(x, layers.Dense(2)(h))
+    reason = keras_iss.find_structures(model)["lstm"].pinned
+    assert "`own` (OfTheLast) has a rule that does not say" in reason
+
+
+class Forgets(OfTheLast):
+    def call(self, x):
+        return x * self.factor
+
+
+@keras_iss.register_rule(Forgets)
+def forgets(call, x):
+    call.bias(call.operation.factor, {0: x.axis(-1)})
+    call.tie(x.axis(-1), x.axis(-1))
+    return call.output()
+
+
+def test_units_that_a_rule_forgets_to_hand_on_stay():
+    x = keras.Input((5, 4))
+    h = Forgets(name="own")(lstm(6, name="lstm")(x))
+    model = keras.Model(x, layers.Dense(2)(h))
+    reason = keras_iss.find_structures(model)["lstm"].pinned
+    assert "`own` (Forgets) has a rule that does not say" in reason
+
+
+class SumOfProducts(keras.layers.Layer):
+    def call(self, x, y):
+        return ops.sum(x * y, axis=-1)
+
+
+@keras_iss.register_rule(SumOfProducts)
+def sum_of_products(call, x, y):
+    call.contract(x.axis(-1), y.axis(-1))
+    return call.output()
+
+
+class OwnDense(keras.layers.Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 3), name="kernel")
+
+    def call(self, x):
+        return ops.matmul(x, self.kernel)
+
+
+@keras_iss.register_rule(OwnDense)
+def own_dense(call, x):
+    call.weight(call.operation.kernel, {0: x.axis(-1)})
+    return call.output()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [lambda h: SumOfProducts()(h, h), OwnDense(), OfTheLast()],
+)
+def test_units_that_a_rule_mentions_may_go(read):
+    x = keras.Input((5, 4))
+    y = read(lstm(6, name="lstm")(x))
+    model = keras.Model(x, layers.Dense(2)(y))
+    assert keras_iss.find_structures(model)["lstm"].pinned is None
+    keras_iss.shrink(model, keep={"lstm": [0, 2, 3]})
+
+
 def test_rules_are_for_layer_classes():
     with pytest.raises(TypeError, match="layer classes"):
         keras_iss.register_rule("lstm")

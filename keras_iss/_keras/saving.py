@@ -31,6 +31,28 @@ def loaded_from_its_config(model, with_values=False):
         return _read(text)
 
 
+def class_names_in_config(model):
+    """Set of the names of classes that a saved file of a model would hold.
+
+    Empty if there is no such file.
+    """
+    try:
+        with ObjectSharingScope():
+            config = serialize_keras_object(model)
+    except Exception:
+        return set()
+    names, waiting = set(), [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("class_name"), str):
+                names.add(value["class_name"])
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+    return names
+
+
 def _read(text):
     # Keras takes configs apart as it reads them.
     config = json.loads(text)

@@ -5,7 +5,6 @@ once, so that the file cannot be read. A model of the user's own class may
 share its layers all the same, if its constructor makes them.
 """
 
-import inspect
 import itertools
 
 import keras
@@ -14,7 +13,10 @@ import numpy as np
 from keras_iss._keras.errors import message_of
 from keras_iss._keras.layers import attributes, inner_layers, state_of
 from keras_iss._keras.running import call_without_effects
-from keras_iss._keras.saving import loaded_from_its_config
+from keras_iss._keras.saving import (
+    class_names_in_config,
+    loaded_from_its_config,
+)
 from keras_iss._objects import remade
 from keras_iss._scopes import known_objects, own_objects
 from keras_iss.surgery.attributes import differing_attributes
@@ -24,11 +26,12 @@ from keras_iss.tracing.graph import graph_of
 _MOST_TRIALS = 256
 
 
-def loading_problem(model):
+def loading_problem(model, old):
     """Why Keras could not load a saved model, or `None` if it could.
 
     Args:
         model: A built `keras.Model`, made of a graph.
+        old: The larger `keras.Model` that it is made of.
 
     Returns:
         String, the reason and what to do, or `None`.
@@ -51,7 +54,7 @@ def loading_problem(model):
             )
         lost = differing_attributes(model, loaded)
         if not lost or _computes_the_same(model):
-            return _names_that_lead_nowhere(model)
+            return _names_that_lead_nowhere(model, old)
     layer, name = lost[0]
     return (
         f"`{name}` of `{layer.name}` ({type(layer).__name__}) was set after "
@@ -60,22 +63,29 @@ def loading_problem(model):
     )
 
 
-def _names_that_lead_nowhere(model):
-    """What to do about functions that were made by other functions."""
+def _names_that_lead_nowhere(model, old):
+    """What to do about what was made inside a function, or `None`.
+
+    Its name is all that a file holds of it, and whoever loads the model needs
+    the object. The classes that a file of the old model names are needed
+    anyway.
+    """
+    needed = class_names_in_config(old)
     found = [
         name
         for name, one in own_objects(model).items()
-        if inspect.isfunction(one)
-        and "<locals>" in one.__qualname__
+        if "<locals>" in one.__qualname__
         and name != "<lambda>"
+        and not keras.saving.get_registered_name(one).endswith(f">{name}")
+        and not (isinstance(one, type) and name in needed)
     ]
     if not found:
         return None
     names = ", ".join(f"`{name}`" for name in found)
     return (
-        f"its config has functions that other functions made ({names}), by "
-        "their names alone. Give them to `keras.models.load_model`, as "
-        "`custom_objects`."
+        f"its config has functions or classes that were made inside functions "
+        f"({names}), by their names alone. Give them to "
+        "`keras.models.load_model`, as `custom_objects`."
     )
 
 

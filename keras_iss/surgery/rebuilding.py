@@ -265,6 +265,9 @@ class _Builder:
         )
         if self._is_resized(old):
             raise ValueError(message) from error
+        if isinstance(old, (keras.Function, keras.Sequential)):
+            # Not by a copy: it is its graph that makes it.
+            return self.model(old)
 
         def copied(inner):
             new = self.operation(inner)
@@ -821,7 +824,7 @@ def _one_that_loads(old, new, builder):
     another_class = type(new) is not type(old)
     if not builder.classes_changed and not shares_layers(new):
         return new
-    problem = loading_problem(new)
+    problem = loading_problem(new, old)
     if problem is None:
         return new
     if another_class and not isinstance(old, keras.Sequential):

@@ -71,6 +71,9 @@ def register_rule(
     - `call.inner(layer, ...)` and `call.child(layer, ...)` trace a layer
       inside this one.
 
+    Units that no output hands on, and that no `call.weight` or
+    `call.contract` sums over, stay: the tracer would lose sight of them.
+
     A rule holds for the class it is registered for, and for subclasses that
     define nothing but a constructor, `get_config` and `from_config`. Any
     other subclass may compute something else: it needs a rule of its own, or
@@ -99,7 +102,7 @@ def register_rule(
         >>> @keras_iss.register_rule(Scale)
         ... def scale(call, x):
         ...     call.bias(call.operation.scale, {0: x.axis(-1)})
-        ...     return call.output({-1: x.axes[-1]})
+        ...     return call.output(dict(enumerate(x.axes)))
         >>> model = keras.Sequential([
         ...     keras.Input((None, 3)), keras.layers.LSTM(8, name="lstm"),
         ...     Scale(), keras.layers.Dense(1)])
@@ -274,6 +277,8 @@ def _replaced_on(layer):
         if name in methods
         and name not in _NO_PART_OF_A_CALL
         and not is_put_there_by_keras(layer, name)
+        # Surgery tells a model of two directions that it gives no mask.
+        and not is_built_in(vars(layer)[name])
     ]
 
 

@@ -302,6 +302,8 @@ class Trace:
         try:
             outputs = rule(call, *args, **kwargs)
             self._check(call, args, kwargs, outputs)
+            if not is_built_in(rule):
+                self._pin_unexplained(call, args, kwargs, outputs)
         except Exception as error:
             if not is_built_in(rule) or error is self._raised_by_own_rule:
                 self._raised_by_own_rule = error
@@ -417,6 +419,50 @@ class Trace:
                 for used in call.operation.weights:
                     self.fix(used, why)
                 return
+
+    def _pin_unexplained(self, call, args, kwargs, outputs):
+        """Pins the units that a rule of a user's own loses.
+
+        It may have been written with the units of the last dimension in mind
+        alone. Units along another one would be lost from sight.
+        """
+        tensors = [
+            x
+            for x in keras.tree.flatten((args, kwargs))
+            if isinstance(x, Traced)
+        ]
+        if not any(x.labelled for x in tensors):
+            return
+        handed_on = [a for x in keras.tree.flatten(outputs) for a in x.axes]
+        said = []
+        for axes in (handed_on, *call.consumed):
+            said.append(collections.Counter())
+            for axis in axes:
+                said[-1].update(self._different(axis))
+        for x in tensors:
+            # The same units may run along several dimensions of one tensor.
+            needed = collections.Counter()
+            for i in x.labelled:
+                found = self._different(x.axes[i])
+                needed.update(found)
+                if not all(
+                    any(counter[unit] >= needed[unit] for counter in said)
+                    for unit in found
+                ):
+                    self.pin(
+                        x.axes[i],
+                        f"{call.title} has a rule that does not say what "
+                        f"becomes of the units along axis {i} of its input "
+                        "(`call.output` hands them on, `call.weight` or "
+                        "`call.contract` sums over them)",
+                    )
+
+    def _different(self, axis):
+        """Set of the units along an axis, tied ones being one."""
+        if axis is None:
+            return set()
+        labels = axis.labels[axis.labels != FIXED]
+        return set(self.labels.roots(labels).tolist())
 
     def _opaque(self, call, args, kwargs, why):
         """The outputs of an operation that nothing is known of.
@@ -601,6 +647,8 @@ class Call:
         node: The `Node` of the graph, or `None` inside another layer.
         is_first: Boolean, whether the operation stands in a graph and was
             not called before.
+        consumed: List of lists of `Axis`, what each statement of its rule
+            says that the output holds no more.
     """
 
     def __init__(self, trace, operation, name, node=None, config=None):
@@ -608,6 +656,7 @@ class Call:
         self.name = name
         self.args, self.kwargs = (), {}
         self.is_first = True
+        self.consumed = []
         self._trace = trace
         self.node = node
         self._config = config or _Config(operation)
@@ -682,6 +731,7 @@ class Call:
         """
         multiplied = self._trace.multiplied
         multiplied[id(variable)] = multiplied.get(id(variable), 0) + uses
+        self._consume(axes)
         self._use(variable, axes, "weight")
 
     def bias(self, variable, axes):
@@ -717,6 +767,16 @@ class Call:
                 f"{self.title} uses `{variable.path}` for these units and "
                 "for what must stay",
             )
+
+    def _consume(self, tensors):
+        """Notes that the output need not hold the units of some axes."""
+        found = []
+        for leaf in keras.tree.flatten(tensors):
+            if isinstance(leaf, Axis):
+                found.append(leaf)
+            elif isinstance(leaf, Traced):
+                found += [x for x in leaf.axes if x is not None]
+        self.consumed.append(found)
 
     def tie(self, *axes, where="joins it with an axis that must stay"):
         """Says that axes must stay equal, position by position.
@@ -760,6 +820,7 @@ class Call:
             what: String, what the operation does with them:
                 `"sorts the units"`.
         """
+        self._consume(tensors)
         self._trace.pin(tensors, f"{self.title} {what}")
 
     def pin_all_but(self, tensor, dimensions, what):
@@ -796,6 +857,7 @@ class Call:
         Returns:
             An `Axis` that stands for it until then.
         """
+        self._consume(axes)
         labels = self._trace.labels.new(size)
         self._trace.conflicts.append(
             Conflict(
@@ -811,6 +873,7 @@ class Call:
             *axes: The `Axis` (or `None`) of each factor. Removed units are
                 missed by nobody where one of the factors is zero.
         """
+        self._consume(axes)
         common = self.tie(
             *axes, where="sums products with an axis that must stay"
         )
@@ -869,6 +932,7 @@ class Call:
         Returns:
             What its rule returns; `None` if it has none.
         """
+        self._consume((args, kwargs))
         call = Call(
             self._trace,
             layer,
@@ -889,6 +953,7 @@ class Call:
         Returns:
             Flat list of its outputs, `Traced`; `None` if it has no rule.
         """
+        self._consume((args, kwargs))
         self._trace.children.append(Child(self.operation, path, layer))
         call = Call(self._trace, layer, f"{self.name}/{layer.name}")
         outputs = self._trace.apply(call, args, kwargs)
@@ -922,8 +987,20 @@ class Call:
         return [Traced.of(shape) for shape in self.output_shapes()]
 
     def same_size(self, *axes):
-        """Says that axes must stay of one size, whichever units go."""
+        """Says that axes must stay of one size, whichever units go.
+
+        None becomes smaller than what must stay of another.
+        """
         self._trace.equal_sizes.append(tuple(one.labels for one in axes))
+
+    def at_least(self, axis, size):
+        """Says that an axis must keep a number of positions.
+
+        Args:
+            axis: `Axis`.
+            size: Integer, how many have to stay if there are as many.
+        """
+        self.same_size(axis, Axis.fixed(min(size, len(axis))))
 
     def mask_is_known(self):
         """Whether it is known here if the input comes with a mask.

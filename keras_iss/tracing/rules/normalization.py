@@ -22,6 +22,12 @@ def batch_normalization(call, inputs, training=None, mask=None):
         call.statistic(statistic, {0: units})
     if units is None:
         return call.output()
+    masked = mask is not None or call.found_a_mask
+    may_be_masked = masked or not call.mask_is_known()
+    if may_be_masked and keras.backend.backend() != "tensorflow":
+        # Keras' masked mean of one channel has no dimensions, which its
+        # training step on JAX and PyTorch cannot do with.
+        call.at_least(units, 2)
     # Scaled by zero and shifted by zero, whatever the statistics are.
     return call.output({layer.axis: units.with_zero(layer.scale)})
 
