@@ -4,6 +4,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
+from typing import overload
 
 import keras
 
@@ -47,6 +48,10 @@ _NO_PART_OF_A_CALL = {
 }
 
 
+@overload
+def register_rule(*classes: type) -> Callable[[Callable], Callable]: ...
+@overload
+def register_rule(*classes: type, like: type) -> None: ...
 def register_rule(
     *classes: type, like: type | None = None
 ) -> Callable[[Callable], Callable] | None:
