@@ -3,6 +3,8 @@
 See `copies.copy_sharing_variables` for the copies.
 """
 
+import contextlib
+
 import keras
 
 from keras_iss._keras.graphs import functional_of
@@ -52,3 +54,35 @@ def take_any_shape(layer):
     function = functional_of(layer)
     if function is not None:
         override(function, "_manual_input_spec", None)
+
+
+@contextlib.contextmanager
+def overridden(layer, name, value):
+    """Has a read of an attribute or a method give something else inside.
+
+    Args:
+        layer: `keras.layers.Layer`, which is as it was afterwards.
+        name: String.
+        value: What a read of it gives.
+    """
+    held = vars(layer)
+    was_there, before = name in held, held.get(name)
+    held[name] = value
+    try:
+        yield
+    finally:
+        if was_there:
+            held[name] = before
+        else:
+            del held[name]
+
+
+@contextlib.contextmanager
+def fused_kernel_off(layer):
+    """As `without_fused_kernel`, inside."""
+    with contextlib.ExitStack() as stack:
+        for name in _FUSED:
+            if hasattr(layer, name):
+                never = overridden(layer, name, lambda *args, **kwargs: False)
+                stack.enter_context(never)
+        yield

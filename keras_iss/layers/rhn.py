@@ -20,6 +20,8 @@ from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 from keras_iss.export import register_cell_lowering
+from keras_iss.refit.places import Bias, Place
+from keras_iss.refit.readers import StateReader, register_cell_reader
 from keras_iss.tracing.labels import Traced
 from keras_iss.tracing.registry import register_rule
 from keras_iss.tracing.rules.common import keeps_zero, pin_unless_elementwise
@@ -190,6 +192,11 @@ class RHNCell(keras.layers.Layer, DropoutRNNCell):
 
     def micro_layers(self, x, state, mask=None):
         """The state after all micro-layers, of the projected inputs."""
+        return self.micro_layer_states(x, state, mask)[-1]
+
+    def micro_layer_states(self, x, state, mask=None):
+        """List of the state before each micro-layer, and after the last."""
+        states = [state]
         for i, kernel in enumerate(self.recurrent_kernels):
             read = state if mask is None else state * mask
             both = ops.matmul(read, kernel)
@@ -203,7 +210,8 @@ class RHNCell(keras.layers.Layer, DropoutRNNCell):
             h = self.activation(h)
             t = self.recurrent_activation(t)
             state = (h - state) * t + state
-        return state
+            states.append(state)
+        return states
 
     def get_initial_state(self, batch_size=None):
         """Zeros of shape `(batch_size, units)`, in a list."""
@@ -381,3 +389,24 @@ def lowered_rhn_cell(lowering, x):
         return state, [state]
 
     return lowering.project(x, cell.kernel), step
+
+
+@register_cell_reader(RHNCell)
+def rhn_cell_reader(cell):
+    """Every micro-layer reads the state that the one before it leaves."""
+
+    def biases(i):
+        if not cell.use_bias:
+            return ()
+        return Bias(cell.biases[i]), Bias(cell.transform_biases[i])
+
+    states = tuple(
+        Place(kernel, biases=biases(i), is_recurrent=True)
+        for i, kernel in enumerate(cell.recurrent_kernels)
+    )
+
+    def read(steps, before):
+        projected = ops.matmul(steps, cell.kernel)
+        return list(zip(states, cell.micro_layer_states(projected, before)))
+
+    return Place(cell.kernel, biases=biases(0)), StateReader(states, read)
