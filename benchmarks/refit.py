@@ -134,7 +134,9 @@ def rows_of(seed, path, train, test, progress):
                     "test": test_after,
                     "worse": test_after / dense - 1,
                     "seconds": seconds,
-                    "sizes": [x.alive for x in keras_iss.find_structures(model)],
+                    "sizes": [
+                        x.alive for x in keras_iss.find_structures(model)
+                    ],
                 }
             )
             progress.advance(task)

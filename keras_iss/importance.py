@@ -1,9 +1,10 @@
 """How much a trained model needs each of its components.
 
 An importance is a function of a model and its `Structures`, which gives a
-float array for each structure, higher for what is needed more. `Norm` and
-`Taylor` have names that `prune`, `ISSBudget` and `estimate_importance` take; a
-function or a callable object of one's own goes there as it is.
+float array for each structure, higher for what is needed more. `Norm`,
+`Taylor` and `Redundancy` have names that `prune`, `ISSBudget` and
+`estimate_importance` take; a function or a callable object of one's own goes
+there as it is.
 """
 
 import inspect
@@ -20,6 +21,7 @@ from keras_iss._keras.distribution import distribution_scope
 from keras_iss._keras.layers import carried_states, inner_layers
 from keras_iss._norms import Groups
 from keras_iss._selection_checks import check_importance
+from keras_iss.refit.redundancy import Redundancy
 from keras_iss.structures import (
     Structures,
     by_variable,
@@ -46,12 +48,17 @@ def estimate_importance(
         model: A built `keras.Model`; for `"taylor"` a compiled one.
         data: What `fit` takes to train on: a tuple `(inputs, targets)` or
             `(inputs, targets, sample_weights)` of arrays, or a `Dataset`,
-            `PyDataset` or `DataLoader`. Only `"taylor"` needs it.
+            `PyDataset` or `DataLoader`. `"taylor"` needs it, and
+            `"redundancy"`, which looks at no targets and takes the inputs
+            alone, too.
         by: `"norm"` (default), the group norm; or `"taylor"`, the square
             of what the loss would change by to first order if the component
-            were zero, averaged over batches; or a function of the model and
-            its `Structures` that returns such a dict as this does.
-        batches: Integer, how many batches `"taylor"` looks at.
+            were zero, averaged over batches; or `"redundancy"`, what is lost
+            of what reads the component although the others make up for it as
+            well as a refit could: the one for `prune(..., refit=True)`; or a
+            function of the model and its `Structures` that returns such a
+            dict as this does.
+        batches: Integer, how many batches are looked at.
         batch_size: Integer, samples in a batch, where `data` are arrays.
         include: Tuple of kinds of layers, as in `find_structures`.
 
@@ -274,6 +281,7 @@ class Taylor:
 _BY_NAME: dict[str, Callable[..., Importance]] = {
     "norm": lambda data=None, **options: Norm(),
     "taylor": Taylor,
+    "redundancy": Redundancy,
 }
 """What makes the importance of a name, from data and options."""
 

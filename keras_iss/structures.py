@@ -20,6 +20,7 @@ from collections.abc import (
     Mapping,
     ValuesView,
 )
+from typing import Any
 
 import keras
 import numpy as np
@@ -234,6 +235,10 @@ class Structures(collections.abc.Collection):
             positions along an axis, the number of the component (counted
             through all the structures in order) or -1; axes in one tuple have
             to stay of one size.
+
+    Attributes:
+        refit: What `prune(..., refit=True)` did to what reads the components
+            that it removed, or `None`.
     """
 
     def __init__(
@@ -242,6 +247,7 @@ class Structures(collections.abc.Collection):
         weights: Iterable[Weights] = (),
         equal_sizes: Iterable[tuple[np.ndarray, ...]] = (),
     ) -> None:
+        self.refit: Any = None
         self._by_name = {one.name: one for one in structures}
         self._weights = tuple(weights)
         self._equal_sizes = tuple(equal_sizes)

@@ -84,10 +84,11 @@ def refit_weights(
     that stay get those that go, by what predicts them. A recurrent kernel, that
     reads the state of its own layer, does the same.
 
-    The data are read once. Every fourth batch is held back; it says which
-    ridge is best for each kernel. On some of those the outputs are compared with those
-    of the model as it is: with all kernels refitted, only those that are not
-    recurrent, with larger ridges, and with none. What is nearest is given.
+    The data are read once. Every fourth batch is held back; those say which
+    ridge is best for each kernel. On some of them the outputs are compared
+    with those of the model as it is: with all kernels refitted, only those
+    that are not recurrent, with larger ridges, and with none. What is nearest
+    is given.
 
     Args:
         model: A built `keras.Model`, which is left as it is.
@@ -278,8 +279,7 @@ class Search:
             places = [id(x.variable) == kernel for x in self._options]
             choices = [
                 tuple(
-                    level if own else known
-                    for own, known in zip(places, best)
+                    level if own else known for own, known in zip(places, best)
                 )
                 for level in (*range(len(LEAST_RIDGES)), None)
             ]

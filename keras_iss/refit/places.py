@@ -45,9 +45,7 @@ class Place:
     @property
     def key(self) -> tuple:
         """What is equal for places that are one: a shared kernel."""
-        start, stop, _ = slice(*self.columns).indices(
-            self.variable.shape[-1]
-        )
+        start, stop, _ = slice(*self.columns).indices(self.variable.shape[-1])
         return id(self.variable), self.axis, start, stop
 
     @property

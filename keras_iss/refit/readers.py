@@ -54,11 +54,19 @@ def readers_of(model: keras.Model) -> list[Reader]:
     inside = {
         id(inner)
         for layer in layers
-        if isinstance(layer, _READ_AS_A_WHOLE)
+        if isinstance(layer, _READ_AS_A_WHOLE) or _is_seen_by_steps(layer)
         for inner in inner_layers(layer, include_self=False)
     }
     readers = [_reader(x) for x in layers if id(x) not in inside]
     return [reader for reader in readers if reader is not None]
+
+
+def _is_seen_by_steps(layer):
+    """Whether a layer calls others in a loop that nobody sees into."""
+    return (
+        isinstance(layer, keras.layers.TimeDistributed)
+        and _registered(_READERS, layer.layer) is not _dense
+    )
 
 
 def _reader(layer):
@@ -138,9 +146,7 @@ def _einsum_place(layer):
         kernel_of(layer).shape[kernel.index(x)] for x in made
     ):
         biases = ()
-    return Place(
-        kernel_of(layer), axis=kernel.index(summed[0]), biases=biases
-    )
+    return Place(kernel_of(layer), axis=kernel.index(summed[0]), biases=biases)
 
 
 @_for(keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
@@ -200,10 +206,8 @@ def _convolution(layer):
 
 @_for(keras.layers.TimeDistributed)
 def _time_distributed(layer):
-    """What is inside is called on steps, in a loop that nobody sees into."""
-    if _registered(_READERS, layer.layer) is not _dense:
-        return None
-    inner = _reader(layer.layer)
+    """A Dense layer inside reads all steps as it would read each."""
+    inner = None if _is_seen_by_steps(layer) else _reader(layer.layer)
     if inner is None:
         return None
 

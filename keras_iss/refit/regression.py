@@ -48,9 +48,7 @@ class Regression:
         self._intercept = intercept
         self._mean = moments.mean
         second = moments.second(intercept)
-        self._values, self._vectors = np.linalg.eigh(
-            second[np.ix_(stay, stay)]
-        )
+        self._values, self._vectors = np.linalg.eigh(second[np.ix_(stay, stay)])
         self._values = np.maximum(self._values, 0)
         self._projected = self._vectors.T @ second[np.ix_(stay, gone)]
 
@@ -78,9 +76,7 @@ class Regression:
                 that go are read: an error counts as what it changes there.
             least: Float, the least ridge that is tried.
         """
-        predictions = [
-            self.solve(ridge) for ridge in RIDGES if ridge >= least
-        ]
+        predictions = [self.solve(ridge) for ridge in RIDGES if ridge >= least]
         errors = [
             self._error(held_back, prediction, weights)
             for prediction in predictions

@@ -172,9 +172,7 @@ def _states_kept(model):
         if getattr(layer, "stateful", False)
         for state in carried_states(layer)
     ]
-    before = [
-        np.array(keras.ops.convert_to_numpy(state)) for state in states
-    ]
+    before = [np.array(keras.ops.convert_to_numpy(state)) for state in states]
     try:
         yield
     finally:

@@ -1,11 +1,13 @@
 """Pruning: components to zero."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from keras_iss.importance import importances_of
+from keras_iss.refit import Refit, refit_weights
 from keras_iss.selection import target_of
 from keras_iss.structures import Structures, check_finite
 from keras_iss.surgery.zeroing import not_kept, zero_components
@@ -23,6 +25,7 @@ def prune(
     importance: Any = None,
     round_to: int | Mapping = 1,
     data: Any = None,
+    refit: bool = False,
     include: tuple[str, ...] = ("recurrent",),
 ) -> Structures:
     """Sets components to zero, in place.
@@ -52,8 +55,8 @@ def prune(
         units: As `weights`, but of the components that are not pinned.
         mult_adds: As `weights`, but of the multiply-adds of a time step.
         importance: How much the model needs each component; the highest
-            stay. `"norm"`, the group norm; `"taylor"`, as in
-            `estimate_importance`, from `data`; a dict from the name of a
+            stay. `"norm"`, the group norm; `"taylor"` or `"redundancy"`, as
+            in `estimate_importance`, from `data`; a dict from the name of a
             structure to an array of shape `(size,)`, as
             `estimate_importance` returns it; or a function of the model and
             its `Structures` that returns such a dict. Structures that it
@@ -69,7 +72,16 @@ def prune(
             structure that has fewer components left than `round_to` is cut as
             with 1.
         data: What importances are estimated from, as in
-            `estimate_importance`.
+            `estimate_importance`, and what a refit is done on: inputs alone
+            do for that, a few thousand time steps of them.
+        refit: Boolean, defaults to `False`. Whether what reads the pruned
+            components is to make do with those that stay: what they tell is
+            predicted from the others by least squares, and the prediction
+            goes into the weights that read them. No training is needed, and
+            none is undone by it. Outputs on a part of `data` that is held back
+            are never further from what they were than without it. The
+            attribute `refit` of what is returned says what was done; a
+            warning names kernels that could not be refitted.
         include: Tuple of kinds of layers, as in `find_structures`.
 
     Returns:
@@ -81,8 +93,8 @@ def prune(
             index; if it names a pinned structure; if `weights`, `units` or
             `mult_adds` is out of range, or less than the least that can be
             left is; if `importance` does not fit, is unknown or lacks `data`;
-            if `round_to` is below 1; or if weights are NaN or infinite. The
-            model is left as it was.
+            if `refit` lacks `data`; if `round_to` is below 1; or if weights
+            are NaN or infinite. The model is left as it was.
         TypeError: if an argument is of the wrong type.
         KeyError: if `keep`, `importance` or `round_to` names no structure.
 
@@ -118,7 +130,23 @@ def prune(
     target.check(structures)
     importance = importances_of(importance, model, structures, data)
     kept = target.select(structures, importance)
-    zero_components(
-        not_kept(structures, kept), getattr(model, "optimizer", None)
-    )
+    removals = not_kept(structures, kept)
+    optimizer = getattr(model, "optimizer", None)
+    if not refit:
+        zero_components(removals, optimizer)
+        return structures
+    structures.refit = refit_weights(model, structures, kept, data)
+    with structures.refit.applied():
+        zero_components(removals, optimizer)
+    _warn_of_what_is_left(model, structures.refit)
     return structures
+
+
+def _warn_of_what_is_left(model: keras.Model, refit: Refit):
+    if refit.left:
+        left = "; ".join(f"`{name}`: {why}" for name, why in refit.left.items())
+        warnings.warn(
+            f"Not everything that reads the pruned components of "
+            f"`{model.name}` could be refitted, and was left: {left}.",
+            stacklevel=3,
+        )
