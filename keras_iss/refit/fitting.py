@@ -226,7 +226,7 @@ class Search:
         self._options = options
         self._cut = cut
         self._comparison = comparison
-        self._tried = {}
+        self._tried: dict[tuple, float] = {}
         self.error = self.error_of_cut = np.inf
 
     def run(self) -> dict:
@@ -236,7 +236,7 @@ class Search:
         only_consumers = self._all(0, None)
         self._try([*whole, only_consumers, nothing])
         self.error_of_cut = self._tried[nothing]
-        best = min(self._tried, key=self._tried.get)
+        best = min(self._tried, key=self._tried.__getitem__)
         if best != whole[0]:
             best = self._improved(best)
         self.error = self._tried[best]
@@ -284,7 +284,7 @@ class Search:
                 for level in (*range(len(LEAST_RIDGES)), None)
             ]
             self._try(choices)
-            best = min(self._tried, key=self._tried.get)
+            best = min(self._tried, key=self._tried.__getitem__)
         return best
 
 

@@ -54,9 +54,10 @@ class Cut:
         stays = np.ones(place.size, bool)
         for positions in _positions(self.removals, place):
             stays[positions] = False
-        gone = list(_positions(self.fresh, place))
-        gone = np.unique(np.concatenate(gone)) if gone else np.zeros(0, int)
-        return np.flatnonzero(stays), gone
+        goes = np.zeros(place.size, bool)
+        for positions in _positions(self.fresh, place):
+            goes[positions] = True
+        return np.flatnonzero(stays), np.flatnonzero(goes)
 
     def silence(self, values: dict, but_rows_of: Place | None = None):
         """Sets what goes to zero.
