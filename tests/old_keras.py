@@ -49,7 +49,7 @@ def lacking(error):
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """Something that older versions of Keras do wrong by themselves.
+    """Something that older versions of Keras lack or do wrong by themselves.
 
     Attributes:
         reason: String, what is wrong.
@@ -99,7 +99,26 @@ def slice_of_a_shape():
     assert sliced._keras_history.operation.shape == (1, 2)
 
 
+def quantization_to_four_bits():
+    layer = keras.layers.Dense(2)
+    layer.build((None, 2))
+    layer.quantize("int4")
+
+
 FAULTS = [
+    Fault(
+        "it knows no quantization to four bits",
+        quantization_to_four_bits,
+        ("::test_what_keras_has_quantized_is_refused[int4]",),
+    ),
+    Fault(
+        "it knows neither GPTQ nor AWQ",
+        lambda: keras.dtype_policies.get("gptq/4/128_from_float32"),
+        (
+            "::test_so_is_a_layer_with_the_policy_of_such_a_quantization[gptq]",
+            "::test_so_is_a_layer_with_the_policy_of_such_a_quantization[awq]",
+        ),
+    ),
     Fault(
         "a `Concatenate` over any number of time steps fails with masks",
         concatenated_masks,
