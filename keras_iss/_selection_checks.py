@@ -3,7 +3,7 @@
 import collections.abc
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from keras_iss._checks import check_amount, check_count, number
 from keras_iss.structures import Structure, Structures, quoted
 
 
-def by_structure(structures: Structures, values: Mapping, argument: str):
+def by_structure(
+    structures: Structures, values: Mapping, argument: str
+) -> Iterator:
     """Pairs of a structure and what a dict has for it by any of its names.
 
     Args:
@@ -164,7 +166,7 @@ def _check_count_or_indices(name, wanted):
     return tuple(int(index) for index in indices)
 
 
-def check_fits(structure: Structure, wanted: int | tuple, size: int):
+def check_fits(structure: Structure, wanted: int | tuple, size: int) -> None:
     """Raises unless a structure could keep this.
 
     Args:

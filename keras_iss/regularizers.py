@@ -14,7 +14,7 @@ Examples:
 """
 
 import weakref
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -191,7 +191,7 @@ class ISSRegularizer(keras.regularizers.Regularizer):
         # A copy is attached to nothing.
         return type(self).from_config, (self.get_config(),)
 
-    def __call__(self, x) -> NoReturn:
+    def __call__(self, x: Any) -> NoReturn:
         raise TypeError(
             "`ISSRegularizer` is not a regularizer of one variable: its "
             "groups go through several layers. Build the model without it, "

@@ -125,7 +125,7 @@ class PressureRule:
         self._strengths: list[float] = []
         self._norms_at_first: float | None = None
 
-    def begin_training(self, structures: Structures, epochs: int):
+    def begin_training(self, structures: Structures, epochs: int) -> None:
         """No loss is known yet: the first batch will tell it.
 
         Args:

@@ -90,7 +90,7 @@ class Target:
         """
         return self
 
-    def check(self, structures: Structures):
+    def check(self, structures: Structures) -> None:
         """Raises if the target does not fit a model, or cannot be met."""
         self._steps(structures)
 
@@ -296,7 +296,9 @@ class Total(Target):
     def bound(self, full):
         return dataclasses.replace(self, _full=self.measure(full))
 
-    def measure(self, structures: Structures, kept: Selection | None = None):
+    def measure(
+        self, structures: Structures, kept: Selection | None = None
+    ) -> int:
         """How much of it a model has.
 
         Args:

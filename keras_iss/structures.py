@@ -264,7 +264,7 @@ class Structures(collections.abc.Collection):
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def __contains__(self, key) -> bool:
+    def __contains__(self, key: object) -> bool:
         return len(self._find(key)) == 1
 
     def __getitem__(self, key: "str | Structure") -> Structure:

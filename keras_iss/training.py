@@ -48,7 +48,7 @@ def fit(
     verbose: str | int = "auto",
     callbacks: Iterable[keras.callbacks.Callback] | None = None,
     initial_epoch: int = 0,
-    **kwargs,
+    **kwargs: Any,
 ) -> keras.Model:
     """Trains a model, and cuts out what is removed on the way.
 

@@ -93,8 +93,8 @@ class RHNCell(keras.layers.Layer, DropoutRNNCell):
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         seed: int | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         for name, value in (("units", units), ("depth", depth)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(
@@ -297,8 +297,8 @@ class RHN(keras.layers.RNN):
         stateful: bool = False,
         unroll: bool = False,
         zero_output_for_mask: bool = False,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         of_the_cell = {
             name: kwargs.pop(name) for name in _OF_THE_CELL if name in kwargs
         }
