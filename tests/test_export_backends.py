@@ -134,11 +134,11 @@ def test_a_lambda_that_cannot_be_loaded_elsewhere(tmp_path):
 
 def test_data_that_is_none(tmp_path):
     model = with_function(doubled)
+    full = {"quantize": "int8_full", "representative_data": [1.0]}
     for name in ("data", "representative_data"):
+        given = full | {name: (x for x in [])}
         with pytest.raises(TypeError, match=f"`{name}` is a generator"):
-            keras_iss.export_tflite(
-                model, tmp_path / "a", **{name: (x for x in [])}
-            )
+            keras_iss.export_tflite(model, tmp_path / "a", **given)
     with pytest.raises(ValueError, match="`data` has no `x`"):
         keras_iss.export_tflite(
             model, tmp_path / "a", data={"z": data_for(masking, 3, 6)}

@@ -187,6 +187,24 @@ def test_a_model_that_needs_long_sequences(tmp_path):
     assert done.errors["lstm"] < 1e-4
 
 
+@pytest.mark.parametrize("stateful", [False, True])
+def test_a_saved_model_is_loaded_anew_only_if_calls_change_it(
+    monkeypatch, tmp_path, stateful
+):
+    loads, load = [], tf.saved_model.load
+
+    def counted(path):
+        loads.append(path)
+        return load(path)
+
+    monkeypatch.setattr(tf.saved_model, "load", counted)
+    x = keras.Input((4, FEATURES), batch_size=1, name="x")
+    model = keras.Model(x, layers.GRU(2, stateful=stateful, name="y")(x))
+    data = random(3, 4, FEATURES)
+    done = keras_iss.export_saved_model(model, tmp_path / "a", data=data)
+    assert len(loads) == (3 if stateful else 1) and done.errors["y"] < 1e-4
+
+
 # Infinite outputs.
 
 MASK = np.array([True, False, True, True])

@@ -44,10 +44,10 @@ def export(model, path, options):
     _check_replaceable(path)
     check(model)
     function = Callable(isolated(model))
-    data = options.data
+    data, batch = options.data, _fixed_batch_size(function)
     if data is not None:
         data = checked(
-            function.inputs, model.name, data, None, "data", finite=False
+            function.inputs, model.name, data, batch, "data", finite=False
         )
     module, signatures = _module(function)
     with files.folder(path) as folder:
@@ -57,13 +57,19 @@ def export(model, path, options):
             graph = signatures["serving_default"].graph
             what = None if data is None else "the samples of `data`"
             changed = assigned(model, graph)
-            trials = Trials(Reference(model, changed), None, graph, data, what)
+            trials = Trials(Reference(model, changed), batch, graph, data, what)
             errors = verify_saved_model(
                 folder, trials, function, bool(changed or function.states)
             )
         _carry_over(path, folder)
         size = sum(x.stat().st_size for x in folder.rglob("*") if x.is_file())
     return Export(path, size, {}, errors)
+
+
+def _fixed_batch_size(function):
+    """The number of samples in a call, or `None` where it is open."""
+    sizes = [x.shape[0] for x in function.inputs if x.shape]
+    return next((size for size in sizes if size is not None), None)
 
 
 def _module(function):
