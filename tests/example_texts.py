@@ -11,10 +11,11 @@ WORDS = [
 ]
 
 
-def write_texts(folder, documents=20, sentences=40, seed=0):
+def write_texts(folder, documents=20, sentences=40, seed=0, words=(9, 16)):
     """Writes documents that each talk of a dozen things of their own.
 
-    Of the common words, each is followed by one of two.
+    Of the common words, each is followed by one of two. Sentences have so many
+    words, at least and at most.
     """
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -24,10 +25,11 @@ def write_texts(folder, documents=20, sentences=40, seed=0):
         things = [word.title() for word in rng.sample(WORDS[60:], 12)]
         made, word = [], common[0]
         for _ in range(sentences):
-            words = []
-            for _ in range(rng.randint(9, 16)):
+            sentence = []
+            for _ in range(rng.randint(*words)):
                 word = rng.choice(follow[word])
-                words.append(rng.choice(things) if rng.random() < 0.2 else word)
-            made.append(" ".join(words) + ".")
+                other = rng.random() < 0.2
+                sentence.append(rng.choice(things) if other else word)
+            made.append(" ".join(sentence) + ".")
         (folder / f"document_{i:02d}.txt").write_text(" ".join(made))
     return folder
