@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from keras_iss._keras.distribution import check_scope
-from keras_iss._keras.optimizer_state import with_inner
+from keras_iss._keras.optimizer_state import step_counter, with_inner
 from keras_iss._norms import (
     Groups,
     along_axis,
@@ -210,7 +210,7 @@ class ProximalISS(keras.optimizers.Optimizer):
         rate = ops.cast(self.inner_optimizer.learning_rate, "float32")
         *_, innermost = with_inner(self.inner_optimizer)
         # A copy: PyTorch changes the tensor in place.
-        before = ops.convert_to_tensor(innermost._iterations) + 0
+        before = ops.convert_to_tensor(step_counter(innermost)) + 0
         steps = innermost.gradient_accumulation_steps
         if steps:
             updates = ops.equal((before + 1) % steps, 0)
@@ -218,7 +218,7 @@ class ProximalISS(keras.optimizers.Optimizer):
         self.inner_optimizer.apply(grads, trainable_variables)
         # One that scales the loss skips an update whose gradients overflow.
         moved = ops.not_equal(
-            ops.convert_to_tensor(innermost._iterations), before
+            ops.convert_to_tensor(step_counter(innermost)), before
         )
         rate = rate * ops.cast(moved, "float32")
         _once_for_all_replicas(self._shorten, rate)

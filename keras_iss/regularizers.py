@@ -21,7 +21,12 @@ import numpy as np
 
 from keras_iss._checks import check_amount, check_model
 from keras_iss._keras.distribution import check_scope, distribution_scope
-from keras_iss._keras.layers import inner_layers
+from keras_iss._keras.hidden_states import (
+    add_hidden_state,
+    remove_hidden_state,
+)
+from keras_iss._keras.jax_state import is_in_compiled_step, sync_values
+from keras_iss._keras.layers import inner_layers, own_variables
 from keras_iss._norms import Groups, along_axis
 from keras_iss.structures import (
     by_variable,
@@ -250,7 +255,7 @@ def carry_penalties(old, new, variables):
             if any(places(one) >= had for had in wanted)
         ]
         if chosen:
-            owner._put_on(new, chosen)
+            owner._put_on(new, chosen)  # noqa: SLF001 - of this module
 
 
 def _terms(model):
@@ -323,9 +328,8 @@ class Attachment:
     def assign(self, strength):
         """Sets its own strength, also in the middle of an epoch."""
         model = self.model()
-        if not getattr(model, "_jax_state_synced", True):
-            model.jax_state_sync()
-        if keras.backend.backend() == "jax" and self._strength._value is None:
+        sync_values(model)
+        if is_in_compiled_step(self._strength):
             raise RuntimeError(
                 "The strength cannot be changed in the middle of an epoch of "
                 "a model that only shares layers with the one that the "
@@ -337,20 +341,20 @@ class Attachment:
     def put_on(self):
         """Makes the terms the regularizers of their hosts."""
         for layer in self._layers:
-            layer._seed_generators.append(self)
+            add_hidden_state(layer, self)
         for term in self.terms:
             term.put_on()
-        self.owner._attachments.add(self)
+        attached = self.owner._attachments  # noqa: SLF001 - of this module
+        attached.add(self)
 
     def take_off(self):
         """Takes everything off again. Twice does no harm."""
         for term in self.terms:
             term.take_off()
         for layer in self._layers:
-            layer._seed_generators[:] = [
-                one for one in layer._seed_generators if one is not self
-            ]
-        self.owner._attachments.discard(self)
+            remove_hidden_state(layer, self)
+        attached = self.owner._attachments  # noqa: SLF001 - of this module
+        attached.discard(self)
 
 
 class _GroupLasso(keras.regularizers.Regularizer):
@@ -445,10 +449,7 @@ def _owners(model):
     return {
         id(variable): layer
         for layer in inner_layers(model)
-        for variable in (
-            *layer._trainable_variables,
-            *layer._non_trainable_variables,
-        )
+        for variable in own_variables(layer)
     }
 
 

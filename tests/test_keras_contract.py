@@ -177,8 +177,6 @@ def test_only_the_wall_imports_private_parts():
         if path.parent != keras_uses.FOLDER
         and (names := keras_uses.imports_of(path))
     }
-    # Still to be moved.
-    outside.pop("layers/rhn.py", None)
     assert not outside
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import keras
 from keras import ops
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
+from keras_iss._keras.cells import DropoutRNNCell
 from keras_iss.export import register_cell_lowering
 from keras_iss.refit.places import Bias, Place
 from keras_iss.refit.readers import StateReader, register_cell_reader

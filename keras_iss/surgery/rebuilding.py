@@ -150,7 +150,9 @@ class _Builder:
     def _for_drafts(self):
         """One that knows all that this one does, and has made nothing."""
         other = copy.copy(self)
-        other._made, other._pairs, other._replays = {}, [], []
+        # A copy of this object.
+        other._made = {}  # noqa: SLF001
+        other._pairs, other._replays = [], []  # noqa: SLF001
         other.variables, other.tensors = {}, {}
         return other
 

@@ -6,14 +6,13 @@ import itertools
 import keras
 import numpy as np
 
+from keras_iss._keras.jax_state import sync_values
 from keras_iss._keras.layers import inner_layers
 from keras_iss.structures import Slice, Structure, Structures, Weights, quoted
 from keras_iss.tracing import rules as rules
 from keras_iss.tracing.labels import FIXED
 from keras_iss.tracing.registry import is_replaced, why_no_rule
 from keras_iss.tracing.trace import KINDS, Names, Trace
-
-_PREPROCESSING = "keras.src.layers.preprocessing."
 
 # Enough for any but contrived models; whatever is left then has to stay.
 _WALKS = 8
@@ -102,9 +101,7 @@ def find(model, include=("recurrent",)):
     """Like `find_structures`, with what surgery needs."""
     include = check_include(include)
     _check_built(model)
-    if not getattr(model, "_jax_state_synced", True):
-        # In the middle of an epoch its weights are in the compiled step.
-        model.jax_state_sync()
+    sync_values(model)
     trace = _walked(model, include)
     if not trace.makers:
         kinds = sorted({type(x).__name__ for x in inner_layers(model)})

@@ -8,6 +8,7 @@ from typing import overload
 
 import keras
 
+from keras_iss._keras.classes import is_operation_class
 from keras_iss._keras.layers import inner_layers
 from keras_iss._keras.methods import is_put_there_by_keras
 
@@ -194,7 +195,7 @@ def rule_for(operation):
         if _departures(cls, known) or _CALLS[known] is not known.call:
             return None
         return _LAYER_RULES[known]
-    if cls.__module__.startswith("keras.src.ops."):
+    if is_operation_class(cls):
         return _OPERATION_RULES.get(cls.__name__)
     return None
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_iss._keras.errors import message_of
+from keras_iss._keras.graphs import producer
 from keras_iss._keras.layers import inner_layers
 from keras_iss._keras.masks import attached_mask
 from keras_iss._objects import is_own, remade
@@ -135,17 +136,17 @@ class Trace:
         self.conflicts = []
         self._units = {}
         self._unbound = collections.Counter()
-        self._resizable = {} if before is None else before._resizable
+        self.resizable = {} if before is None else before.resizable
         self._staying = {} if before is None else before.staying_units()
         self._maker_names = Names()
-        self._warned = set() if before is None else before._warned
+        self.warned = set() if before is None else before.warned
         self._whole = set()
-        self._graphs = {} if before is None else before._graphs
+        self.graphs = {} if before is None else before.graphs
         self._called = set()
         self._entered = {}
         self.call_shapes = collections.defaultdict(list)
         self._raised_by_own_rule = None
-        self._remade = {} if before is None else before._remade
+        self.remade = {} if before is None else before.remade
         self.traced = {}
         self.touched = {}
 
@@ -166,9 +167,9 @@ class Trace:
 
     def graph(self, model):
         """The graph of a model, made once."""
-        if id(model) not in self._graphs:
-            self._graphs[id(model)] = graph_of(model)
-        return self._graphs[id(model)]
+        if id(model) not in self.graphs:
+            self.graphs[id(model)] = graph_of(model)
+        return self.graphs[id(model)]
 
     @functools.cached_property
     def mask_sources(self):
@@ -193,7 +194,7 @@ class Trace:
 
     def has_graph(self, model):
         """Whether a model was walked."""
-        return id(model) in self._graphs and id(model) not in self._whole
+        return id(model) in self.graphs and id(model) not in self._whole
 
     def follow(self, model, inputs, prefix=""):
         """Walks the graph of a model.
@@ -319,13 +320,13 @@ class Trace:
 
     def _warn(self, message):
         """Warns, once in all the walks over a model."""
-        if message not in self._warned:
-            self._warned.add(message)
+        if message not in self.warned:
+            self.warned.add(message)
             warnings.warn(message, stacklevel=2)
 
     def _why_not_remade(self, operation):
         """Why a layer of one's own could not be made in another size."""
-        if id(operation) not in self._remade:
+        if id(operation) not in self.remade:
             why = None
             try:
                 with no_trace_left():
@@ -336,8 +337,8 @@ class Trace:
                     f"({message_of(error)}): its class needs a `get_config` "
                     "that its constructor takes back"
                 )
-            self._remade[id(operation)] = why
-        return self._remade[id(operation)]
+            self.remade[id(operation)] = why
+        return self.remade[id(operation)]
 
     def _nested(self, call, args, kwargs):
         """Walks a model that is called inside another one."""
@@ -390,7 +391,7 @@ class Trace:
                 for i in {*old.labelled, *new.labelled}
             }
             tied.append(Traced.of(new.shape, axes))
-            layer = x._keras_history.operation
+            layer = producer(x)
             for i, axis in axes.items():
                 if axis is not None:
                     path = ("batch_shape", i)
@@ -599,9 +600,9 @@ class Trace:
         if not borrowed:
             return True
         memo = (id(operation), path)
-        if memo not in self._resizable:
-            self._resizable[memo] = takes_another(operation, path)
-        return self._resizable[memo]
+        if memo not in self.resizable:
+            self.resizable[memo] = takes_another(operation, path)
+        return self.resizable[memo]
 
     def open_conflicts(self):
         """Conflicts of axes of which some may still lose units.
