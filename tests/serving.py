@@ -65,16 +65,16 @@ def lite(path, calls):
         details = runner.get_input_details()
         many = isinstance(inputs, list)
         states, given = {}, []
-        for one in inputs if many else [inputs]:
+        for values in inputs if many else [inputs]:
             if many and not given:
-                batch = len(next(iter(one.values())))
+                batch = len(next(iter(values.values())))
                 states = {
                     name: np.zeros([batch, *x["shape"][1:]], x["dtype"])
                     for name, x in details.items()
-                    if name not in one
+                    if name not in values
                 }
-            one = {name: x for name, x in one.items() if name in details}
-            got = {k: np.array(x) for k, x in runner(**one, **states).items()}
+            known = {k: x for k, x in values.items() if k in details}
+            got = {k: np.array(x) for k, x in runner(**known, **states).items()}
             states = {name: got[name] for name in states}
             given.append(got)
         results.append(given if many else given[0])

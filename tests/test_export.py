@@ -303,7 +303,7 @@ def test_a_stateful_model_keeps_its_state_until_reset(lite, path):
         if isinstance(layer, layers.RNN):
             for state in keras.tree.flatten(layer.states):
                 state.assign(np.zeros(state.shape))
-    one, two, _, again = lite(
+    first_got, second_got, _, again = lite(
         path,
         [
             ("serve", {"sequence": first}),
@@ -312,9 +312,9 @@ def test_a_stateful_model_keeps_its_state_until_reset(lite, path):
             ("serve", {"sequence": first}),
         ],
     )
-    assert_close(one, outputs(model, first))
-    assert_close(two, outputs(model, second))
-    assert_close(again, list(one.values()))
+    assert_close(first_got, outputs(model, first))
+    assert_close(second_got, outputs(model, second))
+    assert_close(again, list(first_got.values()))
 
 
 # Quantized files.
@@ -364,6 +364,8 @@ def test_quantized_weights(
         options["representative_data"] = random(64, 6, FEATURES, seed=1)
     done = export(large, path, quantize=quantize, **options)
     assert tensor_types(path) == stored
+    assert bool(done.weights_in_int8) == (stored == {"INT8"})
+    assert done.weights_in_float == ()
     assert done.size < share * float_size
     data = [random(1, 6, FEATURES, seed=seed) for seed in range(20)]
     results = lite(path, [("serve", {"sequence": x}) for x in data])
@@ -416,12 +418,12 @@ def test_the_fused_operation_begins_each_call_anew(
     assert done.operators["UNIDIRECTIONAL_SEQUENCE_LSTM"] == 4
     assert "WHILE" not in done.operators
     x, other = random(batch, 9, FEATURES), 9 * random(batch, 4, FEATURES)
-    one, _, again = lite(
+    first_got, _, again = lite(
         path, [("serve", {"sequence": x}) for x in (x, other, x)]
     )
-    assert relative_error(*one.values(), outputs(model, x)[0]) < error
+    assert relative_error(*first_got.values(), outputs(model, x)[0]) < error
     tolerance = 1e-6 if quantize is None else 1e-2
-    assert_close(again, list(one.values()), tolerance)
+    assert_close(again, list(first_got.values()), tolerance)
 
 
 def test_the_fused_operation_in_full_integers_is_reset_by_the_caller(
@@ -439,7 +441,7 @@ def test_the_fused_operation_in_full_integers_is_reset_by_the_caller(
     assert done.operators["UNIDIRECTIONAL_SEQUENCE_LSTM"] == 1
     assert "WHILE" not in done.operators
     reset = ("reset_all_variables", {})
-    one, _, _, again = lite(
+    first_got, _, _, again = lite(
         path,
         [
             ("serve", {"sequence": data[:1]}),
@@ -448,8 +450,10 @@ def test_the_fused_operation_in_full_integers_is_reset_by_the_caller(
             ("serve", {"sequence": data[:1]}),
         ],
     )
-    assert_equal(one.values(), again.values())
-    assert relative_error(*one.values(), outputs(model, data[:1])[0]) < 0.2
+    assert_equal(first_got.values(), again.values())
+    assert (
+        relative_error(*first_got.values(), outputs(model, data[:1])[0]) < 0.2
+    )
 
 
 NOT_FUSED = {
@@ -675,7 +679,7 @@ def test_a_stateful_saved_model_keeps_its_state_until_reset(
     done = keras_iss.export_saved_model(model, path)
     assert set(done.errors) == {"head"}
     assert_equal(values(model), before)
-    one, two, _, again = tensorflow(
+    first_got, second_got, _, again = tensorflow(
         path,
         [
             ("serving_default", {"sequence": x}),
@@ -685,9 +689,9 @@ def test_a_stateful_saved_model_keeps_its_state_until_reset(
         ],
     )
     model.get_layer("lstm").reset_state()
-    assert_close(one, outputs(model, x))
-    assert_close(two, outputs(model, x))
-    assert_equal(one.values(), again.values())
+    assert_close(first_got, outputs(model, x))
+    assert_close(second_got, outputs(model, x))
+    assert_equal(first_got.values(), again.values())
 
 
 def test_a_saved_model_is_overwritten(tensorflow, tmp_path):
@@ -698,7 +702,7 @@ def test_a_saved_model_is_overwritten(tensorflow, tmp_path):
         keras_iss.export_saved_model(model, path, verify=False)
     (got,) = tensorflow(path, [("serving_default", {"sequence": x})])
     assert_close(got, outputs(model, x))
-    assert [one.name for one in tmp_path.iterdir()] == ["saved"]
+    assert [x.name for x in tmp_path.iterdir()] == ["saved"]
 
 
 def test_a_folder_with_something_else_is_not_overwritten(tmp_path):
@@ -707,7 +711,7 @@ def test_a_folder_with_something_else_is_not_overwritten(tmp_path):
     with pytest.raises(FileExistsError, match="something else"):
         keras_iss.export_saved_model(small(), tmp_path)
     assert precious.read_text() == "mine"
-    assert [one.name for one in tmp_path.iterdir()] == ["precious.txt"]
+    assert [x.name for x in tmp_path.iterdir()] == ["precious.txt"]
     with pytest.raises(NotADirectoryError, match="is a file"):
         keras_iss.export_saved_model(small(), precious)
 
@@ -723,7 +727,7 @@ def test_a_failed_saved_model_leaves_the_old_one(
     with pytest.raises(RuntimeError, match="`head`.*Nothing was written"):
         keras_iss.export_saved_model(other, path)
     assert_equal(values(other), before)
-    assert [one.name for one in tmp_path.iterdir()] == ["saved"]
+    assert [x.name for x in tmp_path.iterdir()] == ["saved"]
     x = random(2, 5, FEATURES)
     (got,) = tensorflow(path, [("serving_default", {"sequence": x})])
     assert_close(got, outputs(model, x))
@@ -752,7 +756,7 @@ def unharmed(model, path, content=b"the old file"):
     state = values(model)
     yield
     assert path.read_bytes() == content
-    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    assert [x.name for x in path.parent.iterdir()] == [path.name]
     assert before == (attributes(model), replaceable(model))
     assert_equal(values(model), state)
 

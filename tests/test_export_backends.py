@@ -55,7 +55,7 @@ def test_a_model_of_this_backend_as_a_file(lite, tmp_path):
     x = data_for(masking, 2, 11)
     (got,) = lite(path, [("serve", {"sequence": x})])
     np.testing.assert_allclose(got["out"], predict(model, x), atol=1e-4)
-    assert [one.name for one in tmp_path.iterdir()] == ["model.tflite"]
+    assert [x.name for x in tmp_path.iterdir()] == ["model.tflite"]
 
 
 def test_a_model_of_this_backend_as_a_saved_model(tensorflow, tmp_path):
@@ -79,7 +79,7 @@ def test_what_fails_there_is_raised_here(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing"):
         keras_iss.export_tflite(small(), tmp_path / "missing" / "a.tflite")
     assert path.read_bytes() == b"the old file"
-    assert [one.name for one in tmp_path.iterdir()] == ["model.tflite"]
+    assert [x.name for x in tmp_path.iterdir()] == ["model.tflite"]
 
 
 def with_function(*functions):
@@ -179,4 +179,4 @@ def test_an_interrupt_ends_the_process_and_leaves_nothing(
         keras_iss.export_tflite(small(), path)
     assert processes[0].poll() is not None
     assert path.read_bytes() == b"the old file"
-    assert [one.name for one in tmp_path.iterdir()] == ["model.tflite"]
+    assert [x.name for x in tmp_path.iterdir()] == ["model.tflite"]

@@ -295,6 +295,7 @@ def test_int8_is_int8_however_small_the_weights(path, name, recurrent_op):
         "INT8"
     }
     assert done.weights_in_float == () and done.notes == ()
+    assert done.weights_in_int8
     (error,) = done.errors.values()
     assert 1e-5 < error < 0.1
 
@@ -306,7 +307,7 @@ def test_weights_that_have_no_form_in_int8_are_named(path):
     with pytest.warns(UserWarning, match="of `model` in float32.*CONV_3D") as w:
         done = keras_iss.export_tflite(model, path, quantize="int8")
     (ours,) = [x for x in w if x.filename == __file__]
-    assert len(done.weights_in_float) == 1
+    assert len(done.weights_in_float) == len(done.weights_in_int8) == 1
     assert "solid" in done.weights_in_float[0]
     assert done.notes == (str(ours.message),)
 
@@ -319,6 +320,7 @@ def test_other_files_say_nothing(path, quantize):
             small(layers.LSTM(5)), path, quantize=quantize
         )
     assert done.weights_in_float == () and done.notes == ()
+    assert done.weights_in_int8 == ()
 
 
 # Time steps that are unrolled.

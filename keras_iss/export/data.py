@@ -50,8 +50,8 @@ def checked(inputs, model_name, data, batch, argument, finite):
     if isinstance(data, dict):
         arrays = _by_name(inputs, data, argument)
     elif len(inputs) == 1:
-        one = _is_list_of_arrays(data) and len(data) == 1
-        arrays = list(data) if one else [data]
+        in_a_list = _is_list_of_arrays(data) and len(data) == 1
+        arrays = list(data) if in_a_list else [data]
     elif not isinstance(data, (list, tuple)):
         raise ValueError(
             f"`{argument}` must be a list or a dict of arrays, one for each "

@@ -73,7 +73,30 @@ def quantize(model):
         elif hasattr(operation.builtinOptions, "asymmetricQuantizeInputs"):
             operation.builtinOptions.asymmetricQuantizeInputs = True
     _drop_unused(model, replaced)
-    return _left(model)
+    return in_float(model)
+
+
+def in_int8(model):
+    """Names of the weights of a file that are in int8.
+
+    Args:
+        model: The `schema.ModelT`.
+
+    Returns:
+        Dict from the name of each weight to that of the operation that reads
+        it.
+    """
+    names = {}
+    for graph, operation, code in operations(model):
+        for number in operation.inputs:
+            tensor = graph.tensors[number] if number >= 0 else None
+            if tensor is None or tensor.type != _INT8:
+                continue
+            data = constant(model, tensor)
+            # What a loop begins with is the same everywhere.
+            if data is not None and len(tensor.shape) > 1 and np.ptp(data):
+                names[tensor.name.decode()] = operation_name(code)
+    return names
 
 
 def _weights_of(model, graph, operation, kind):
@@ -176,7 +199,8 @@ def _drop_unused(model, replaced):
             buffer.data = None
 
 
-def _left(model):
+def in_float(model):
+    """Weights of a file that are in float32; see `quantize`."""
     left = {}
     for graph, operation, code in operations(model):
         for number in operation.inputs:

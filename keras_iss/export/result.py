@@ -18,13 +18,16 @@ class Export:
             where that is above 1; for int8, root mean square over that of
             the output. Empty if it was not verified.
         weights_in_float: Names of the tensors of weights that stay in float32
-            with `quantize="int8"`, since LiteRT's operations read them so.
+            with `quantize="int8"` or `"int8_full"`, since LiteRT's operations
+            read them so.
+        weights_in_int8: Names of those that are in int8.
         notes: Texts of what the export warned of.
     """
 
     path: pathlib.Path
     size: int
-    operators: dict
-    errors: dict
-    weights_in_float: tuple = ()
-    notes: tuple = ()
+    operators: dict[str, int]
+    errors: dict[str, float]
+    weights_in_float: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    weights_in_int8: tuple[str, ...] = ()

@@ -65,10 +65,10 @@ def _exported(function, path, options):
     content = converted(function, options, serve, stepper, samples)
     _check_builtin(function, content)
     metadata = _metadata(function, options, stepper)
-    content, left = _finished(
+    content, left, in_int8 = _finished(
         content, function, options, metadata, stepper, samples
     )
-    notes = _notes_on_float(function.model.name, left, len(content))
+    notes = _notes_on_float(function.model.name, options, left, len(content))
     if options.full_integers and not options.fused:
         notes += _notes_on_size(function, options, len(content), metadata)
     operators = flatbuffer.operators(content)
@@ -78,7 +78,15 @@ def _exported(function, path, options):
         del content
         if options.verify:
             errors = verify_lite(file, trials, function, options, stepper)
-    return Export(path, size, operators, errors, tuple(left), tuple(notes))
+    return Export(
+        path,
+        size,
+        operators,
+        errors,
+        weights_in_float=tuple(left),
+        weights_in_int8=tuple(in_int8),
+        notes=tuple(notes),
+    )
 
 
 def _samples(function, options):
@@ -124,21 +132,30 @@ def _check_builtin(function, content):
 
 
 def _finished(content, function, options, metadata, stepper=None, samples=()):
-    """The converter's file as it is to be, and the weights left in float."""
+    """The converter's file as it is to be.
+
+    Returns:
+        Tuple of its bytes, the weights that are left in float where int8 was
+        asked for, and those that are in int8.
+    """
     size, name = len(content), function.model.name
     model = flatbuffer.loaded(content)
     kernels.remove_cell_clip(model)
     kernels.separate_states(model)
-    left = int8_weights.quantize(model) if options.quantize == "int8" else {}
+    left, in_int8 = {}, int8_weights.in_int8(model)
+    if options.quantize == "int8":
+        left = int8_weights.quantize(model)
+        in_int8 = int8_weights.in_int8(model)
     if options.full_integers:
         kernels.mend_scales(model)
         _check_ranges(function, model, samples)
+        left = int8_weights.in_float(model)
     flatbuffer.rename_inputs(model, _names(function, stepper))
     flatbuffer.share_equal_buffers(model)
     flatbuffer.add_metadata(
         model, f"{name}, exported by keras-iss {__version__}", metadata
     )
-    return flatbuffer.packed(model, size), left
+    return flatbuffer.packed(model, size), left, in_int8
 
 
 def _names(function, stepper):
@@ -150,16 +167,17 @@ def _names(function, stepper):
     return names
 
 
-def _notes_on_float(name, left, size):
+def _notes_on_float(name, options, left, size):
     """What to say if a large part of the weights is not in int8."""
     share = sum(4 * count for count, _ in left.values()) / size
     if share < _SMALL_PART:
         return []
     operations = ", ".join(sorted({kind for _, kind in left.values()}))
     return [
-        f'quantize="int8" leaves {share:.0%} of the file of `{name}` in '
-        f"float32: weights of the operations {operations}, which LiteRT reads "
-        "in int8 nowhere. `weights_in_float` of the Export names them; "
+        f'quantize="{options.quantize}" leaves {share:.0%} of the file of '
+        f"`{name}` in float32: weights of the operations {operations}, which "
+        "LiteRT reads in int8 nowhere. `weights_in_float` of the Export names "
+        "them; "
         'quantize="float16" halves them, too.'
     ]
 
