@@ -16,7 +16,7 @@ import pytest
 NEWEST = (3, 15)
 """The Keras version that the tests are written for."""
 
-TESTS = pathlib.Path(__file__).parent
+PACKAGE = pathlib.Path(__file__).parents[1] / "keras_iss"
 
 
 def numbers(version):
@@ -41,7 +41,7 @@ def lacking(error):
     while trace.tb_next is not None:
         trace = trace.tb_next
     asked_in = pathlib.Path(trace.tb_frame.f_code.co_filename)
-    if is_public and TESTS in asked_in.parents:
+    if is_public and PACKAGE not in asked_in.parents:
         name = module.__name__.replace("keras.api", "keras")
         return f"{name.replace('._tf_keras', '')}.{error.name}"
     return None

@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from tests.old_keras import FAULTS, NEWEST, lacking, numbers
+from tests.old_keras import FAULTS, NEWEST, PACKAGE, lacking, numbers
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,9 @@ def test_what_an_older_keras_lacks_is_told(monkeypatch, version, raised, found):
 
 
 # As if it stood in a file of the package.
+FILE = str(PACKAGE / "file.py")
 layer_of = eval(
-    compile("lambda module, name: getattr(module, name)", "package.py", "eval")
+    compile("lambda module, name: getattr(module, name)", FILE, "eval")
 )
 
 
