@@ -7,6 +7,7 @@ changes nothing else of it.
 import collections.abc
 import dataclasses
 import functools
+import typing
 
 import keras
 
@@ -14,6 +15,9 @@ from keras_iss._keras.layers import inner_layers
 from keras_iss._keras.overrides import override, without_fused_kernel
 from keras_iss.export import calls, cells, loops, recurrent, registry
 from keras_iss.export.shapes import batch_major, time_major
+
+# A tensor, or a variable.
+Tensor = typing.Any
 
 # What stands in for `call`, of layers of exactly this class.
 _CALLS = {
@@ -67,16 +71,18 @@ class Lowering:
     target: Target
 
     @property
-    def for_litert(self):
+    def for_litert(self) -> bool:
         """Whether LiteRT is to run the layer; else TensorFlow."""
         return self.target.for_litert
 
     @property
-    def loop(self):
+    def loop(self) -> collections.abc.Callable:
         """The loop of the target, see `loops.graph_loop`."""
         return self.target.loop
 
-    def project(self, x, kernel, bias=None):
+    def project(
+        self, x: Tensor, kernel: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
         """The product of all time steps with a kernel, at once.
 
         Args:
@@ -93,7 +99,15 @@ class Lowering:
             bias = keras.ops.convert_to_tensor(bias)
         return cells.product_over_time(x, kernel, bias, self.for_litert)
 
-    def over_time(self, step, inputs, states, every_step=True):
+    def over_time(
+        self,
+        step: collections.abc.Callable[
+            [Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]
+        ],
+        inputs: Tensor,
+        states: collections.abc.Sequence[Tensor],
+        every_step: bool = True,
+    ) -> tuple[Tensor, list[Tensor]]:
         """Runs a step over time.
 
         Args:
