@@ -6,8 +6,11 @@ import pytest
 from keras import layers, ops
 
 import keras_iss
+from keras_iss.surgery import verification
+from keras_iss.surgery.rebuilding import rebuild
 from keras_iss.surgery.sampling import Sampler, vocabulary
 from keras_iss.surgery.verification import VerificationError
+from keras_iss.tracing.find import find
 from keras_iss.tracing.graph import graph_of
 from keras_iss.tracing.registry import _LAYER_RULES
 from tests.cases import head, inputs_for, lstm, randomize, sequence, tokens
@@ -285,3 +288,32 @@ def test_half_precision_is_compared_within_its_rounding():
         ops.convert_to_numpy(m(x)).astype("float32") for m in (model, small)
     )
     np.testing.assert_allclose(other, one, atol=0.1)
+
+
+@not_compiled
+@pytest.mark.parametrize(
+    ("masked", "steps"), [(False, 2), (True, 3)], ids=["plain", "masked"]
+)
+def test_a_large_model_is_compared_on_two_steps(masked, steps, monkeypatch):
+    x = sequence()
+    h = layers.Masking()(x) if masked else x
+    model = keras.Model(x, head(lstm(6, name="lstm")(h)))
+    randomize(model)
+    found = find(model, ("recurrent",))
+    alive = np.ones(len(found.structures["lstm"].norms()), bool)
+    rebuilt = rebuild(found, alive, ~alive)
+    lengths, draw = [], Sampler.draw
+
+    def noted(self, seed, length, **kwargs):
+        lengths.append(length)
+        return draw(self, seed, length, **kwargs)
+
+    monkeypatch.setattr(verification, "LARGE", 0)
+    monkeypatch.setattr(Sampler, "draw", noted)
+    verification.verify(found, rebuilt, [])
+    assert lengths == [steps]
+    # What only a second step reads is seen to differ.
+    kernel = rebuilt.model.get_layer("lstm").cell.recurrent_kernel
+    kernel.assign(2.0 * kernel.value)
+    with pytest.raises(VerificationError, match="`lstm`"):
+        verification.verify(found, rebuilt, [])

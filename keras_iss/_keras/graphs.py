@@ -130,3 +130,11 @@ def _plain_attributes(layer):
         for name, value in vars(layer).items()
         if isinstance(value, plain) and name not in hidden
     }
+
+
+def copy_without_calls(operation):
+    """A copy of an operation that no graph has a call of."""
+    new = object.__new__(type(operation))
+    vars(new).update(vars(operation))
+    vars(new).update(_inbound_nodes=[], _outbound_nodes=[])
+    return new

@@ -67,13 +67,13 @@ class _Carrier:
         self._seen.add(id(old))
         self._counterparts[id(old)] = new
         held, got = _settable(old), _settable(new)
-        for one, two in _layers_of_graphs(old, new):
-            self.carry(one, two)
+        for layer, counterpart in _layers_of_graphs(old, new):
+            self.carry(layer, counterpart)
         for name in _names(old):
             value, missing = held[name], name not in got
             other = got.get(name)
-            for one, two in layer_pairs(value, other):
-                self.carry(one, two)
+            for layer, counterpart in layer_pairs(value, other):
+                self.carry(layer, counterpart)
             if missing and _lives(value):
                 continue
             if not missing and self._same(value, other):
@@ -110,65 +110,68 @@ class _Carrier:
         made = _settable(fresh)
         return name not in made or not self._same(value, made[name])
 
-    def _same(self, one, other, depth=0):
+    def _same(self, value, other, depth=0):
         """Whether two values do the same, each in its layer."""
-        if one is other or self._counterparts.get(id(one), self) is other:
+        if value is other:
             return True
-        if isinstance(one, keras.layers.Layer) or _is_state(one):
+        if self._counterparts.get(id(value), self) is other:
+            return True
+        if isinstance(value, keras.layers.Layer) or _is_state(value):
             # Layers are gone through by themselves.
-            return type(one) is type(other)
-        if isinstance(one, _PLAIN) or isinstance(other, _PLAIN):
-            return type(one) is type(other) and repr(one) == repr(other)
-        if _is_array(one) or _is_array(other):
-            return _equal_arrays(one, other)
-        if depth > 6:
+            return type(value) is type(other)
+        if isinstance(value, _PLAIN) or isinstance(other, _PLAIN):
+            return type(value) is type(other) and repr(value) == repr(other)
+        if _is_array(value) or _is_array(other):
+            return _equal_arrays(value, other)
+        if depth > 6 or type(value) is not type(other):
             return False
-        if isinstance(one, types.MethodType):
-            return isinstance(other, types.MethodType) and (
-                one.__func__ is other.__func__
-                and self._same(one.__self__, other.__self__, depth + 1)
-            )
-        if isinstance(one, types.FunctionType):
-            return isinstance(other, types.FunctionType) and (
-                self._same_functions(one, other, depth)
-            )
-        if isinstance(one, type) or type(one) is not type(other):
+        return self._same_parts(value, other, depth + 1)
+
+    def _same_parts(self, value, other, depth):
+        """Whether two values of one class are made of the same parts."""
+        if isinstance(value, type):
             return False
-        if isinstance(one, dict):
-            return list(one) == list(other) and all(
-                self._same(one[key], other[key], depth + 1) for key in one
+        if isinstance(value, types.MethodType):
+            return value.__func__ is other.__func__ and (
+                self._same(value.__self__, other.__self__, depth)
             )
-        if isinstance(one, (list, tuple)):
-            return len(one) == len(other) and all(
-                self._same(a, b, depth + 1) for a, b in zip(one, other)
+        if isinstance(value, types.FunctionType):
+            return self._same_functions(value, other, depth)
+        if isinstance(value, dict):
+            return list(value) == list(other) and all(
+                self._same(value[key], other[key], depth) for key in value
             )
-        if isinstance(one, (set, frozenset)):
-            return one == other
-        if hasattr(one, "__dict__"):
-            return self._same(vars(one), vars(other), depth + 1)
-        return bool(one == other)
+        if isinstance(value, (list, tuple)):
+            return len(value) == len(other) and all(
+                self._same(a, b, depth) for a, b in zip(value, other)
+            )
+        if not isinstance(value, (set, frozenset)) and (
+            hasattr(value, "__dict__")
+        ):
+            return self._same(vars(value), vars(other), depth)
+        return bool(value == other)
 
-    def _same_functions(self, one, other, depth):
-        """One source, and what they close over is the same."""
+    def _same_functions(self, function, other, depth):
+        """Whether functions of one source close over the same."""
 
-        def closed_over(function):
+        def closed_over(value):
             return [
                 cell.cell_contents
-                for cell in function.__closure__ or ()
+                for cell in value.__closure__ or ()
                 if _is_filled(cell)
             ]
 
-        return self._is_same_code(one.__code__, other.__code__) and all(
-            self._same(a, b, depth + 1)
+        return self._is_same_code(function.__code__, other.__code__) and all(
+            self._same(a, b, depth)
             for a, b in (
-                (closed_over(one), closed_over(other)),
-                (one.__defaults__, other.__defaults__),
-                (one.__kwdefaults__, other.__kwdefaults__),
+                (closed_over(function), closed_over(other)),
+                (function.__defaults__, other.__defaults__),
+                (function.__kwdefaults__, other.__kwdefaults__),
             )
         )
 
-    def _is_same_code(self, one, other):
-        return one is other
+    def _is_same_code(self, code, other):
+        return code is other
 
 
 class _Comparer(_Carrier):
@@ -178,9 +181,9 @@ class _Comparer(_Carrier):
         super().__init__(lambda layer: False, lambda layer: None, True)
         self.found = []
 
-    def _is_same_code(self, one, other):
+    def _is_same_code(self, code, other):
         # A lambda comes out of a file as other code that is equal.
-        return one == other
+        return code == other
 
     def _put(self, old, new, name, value):
         # What only makes the first values of weights is used no more.
@@ -213,7 +216,7 @@ def _settable(layer):
 
 def _has_layers(value):
     values = value if isinstance(value, (list, tuple)) else [value]
-    return any(isinstance(one, keras.layers.Layer) for one in values)
+    return any(isinstance(item, keras.layers.Layer) for item in values)
 
 
 def _layers_of_graphs(old, new):
@@ -234,8 +237,8 @@ def layer_pairs(value, other):
         for key in value:
             yield from layer_pairs(value[key], other.get(key))
     elif isinstance(value, (list, tuple)) and isinstance(other, (list, tuple)):
-        for one, two in zip(value, other):
-            yield from layer_pairs(one, two)
+        for inner, counterpart in zip(value, other):
+            yield from layer_pairs(inner, counterpart)
 
 
 def _is_state(value):
@@ -277,7 +280,7 @@ def holds_state(value, depth=0):
         return False
     else:
         parts = vars(value).values() if hasattr(value, "__dict__") else ()
-    return any(holds_state(one, depth + 1) for one in parts)
+    return any(holds_state(part, depth + 1) for part in parts)
 
 
 def closes_over_state(value, depth=0):
@@ -314,15 +317,14 @@ def _is_array(value):
     return isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
 
 
-def _equal_arrays(one, other):
-    if not (_is_array(one) and _is_array(other)):
+def _equal_arrays(value, other):
+    if not (_is_array(value) and _is_array(other)):
         return False
-    one, other = map(keras.ops.convert_to_numpy, (one, other))
-    return (
-        one.dtype == other.dtype
-        and one.shape == other.shape
-        and bool(np.all((one == other) | ((one != one) & (other != other))))
-    )
+    value, other = map(keras.ops.convert_to_numpy, (value, other))
+    if value.dtype != other.dtype or value.shape != other.shape:
+        return False
+    nan = (value != value) & (other != other)
+    return bool(np.all((value == other) | nan))
 
 
 def copied_containers(value):
@@ -332,7 +334,7 @@ def copied_containers(value):
     if _is_array(value):
         return keras.ops.copy(value)
     if isinstance(value, dict):
-        return {key: copied_containers(one) for key, one in value.items()}
+        return {key: copied_containers(item) for key, item in value.items()}
     if type(value) in (list, tuple, set, frozenset) or (
         isinstance(value, list) and not hasattr(value, "_fields")
     ):

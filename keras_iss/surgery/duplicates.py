@@ -102,9 +102,9 @@ class _Duplicator:
             value, "_fields"
         ):
             plain = next(
-                one for one in (list, tuple, set) if isinstance(value, one)
+                kind for kind in (list, tuple, set) if isinstance(value, kind)
             )
-            return plain(self._copied(one, name) for one in value)
+            return plain(self._copied(item, name) for item in value)
         if isinstance(value, types.MethodType):
             holder = self._copied(value.__self__, name)
             return types.MethodType(value.__func__, holder)

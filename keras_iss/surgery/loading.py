@@ -44,9 +44,11 @@ def loading_problem(model, old):
                 f"Keras cannot read its config ({message_of(error)}). Keep "
                 "its weights by `get_weights`."
             )
-        found, there = (set(map(id, one.weights)) for one in (loaded, model))
+        found, there = (
+            set(map(id, which.weights)) for which in (loaded, model)
+        )
         if len(found) != len(there):
-            names = ", ".join(f"`{one.name}`" for one in _held_twice(model))
+            names = ", ".join(f"`{layer.name}`" for layer in _held_twice(model))
             return (
                 "Keras saves the weights of what several layers hold once, "
                 f"and looks for them several times ({names}). Keep its weights "
@@ -73,11 +75,11 @@ def _names_that_lead_nowhere(model, old):
     needed = class_names_in_config(old)
     found = [
         name
-        for name, one in own_objects(model).items()
-        if "<locals>" in one.__qualname__
+        for name, value in own_objects(model).items()
+        if "<locals>" in value.__qualname__
         and name != "<lambda>"
-        and not keras.saving.get_registered_name(one).endswith(f">{name}")
-        and not (isinstance(one, type) and name in needed)
+        and not keras.saving.get_registered_name(value).endswith(f">{name}")
+        and not (isinstance(value, type) and name in needed)
     ]
     if not found:
         return None
@@ -96,20 +98,25 @@ def _computes_the_same(model):
     """
     try:
         loaded = loaded_from_its_config(model, with_values=True)
-        for one, other in zip(state_of(model), state_of(loaded), strict=True):
-            other.assign(one)
+        for variable, other in zip(
+            state_of(model), state_of(loaded), strict=True
+        ):
+            other.assign(variable)
         sampler = Sampler(model, graph_of(model))
     except Exception:
         return False
     for length in LENGTHS:
         try:
             inputs = sampler.draw(0, length)
-            expected, got = (_outputs(one, inputs) for one in (model, loaded))
+            expected, got = (
+                _outputs(which, inputs) for which in (model, loaded)
+            )
         except Exception:
             continue
         return all(
-            one.shape == other.shape and np.allclose(one, other, equal_nan=True)
-            for one, other in zip(expected, got)
+            output.shape == other.shape
+            and np.allclose(output, other, equal_nan=True)
+            for output, other in zip(expected, got)
         )
     return False
 
@@ -200,7 +207,7 @@ def _tried(model, trial):
         new.build_from_config(model.get_build_config())
     except Exception:
         return None
-    return new if all(one.built for one in inner_layers(new)) else None
+    return new if all(layer.built for layer in inner_layers(new)) else None
 
 
 def _replaced(config, path, value):

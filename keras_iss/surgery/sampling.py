@@ -36,17 +36,30 @@ class Sampler:
         self._graph = graph
         layers = inner_layers(model)
         self._mask_values = [
-            one.mask_value
-            for one in layers
-            if isinstance(one, keras.layers.Masking)
+            layer.mask_value
+            for layer in layers
+            if isinstance(layer, keras.layers.Masking)
         ]
         sizes = [
-            one.input_dim
-            for one in layers
-            if isinstance(one, keras.layers.Embedding)
+            layer.input_dim
+            for layer in layers
+            if isinstance(layer, keras.layers.Embedding)
         ]
+        self._may_mask = bool(self._mask_values) or any(
+            getattr(layer, "mask_zero", False)
+            or not type(layer).__module__.startswith("keras.")
+            for layer in layers
+            if not isinstance(layer, keras.Model)
+        )
         self._smallest_vocabulary = min(sizes, default=2)
-        self._stateful = any(getattr(one, "stateful", False) for one in layers)
+        self._stateful = any(
+            getattr(layer, "stateful", False) for layer in layers
+        )
+
+    @property
+    def leaves_steps_out(self):
+        """Boolean, whether the model may leave time steps out, by a mask."""
+        return self._may_mask
 
     @property
     def takes_strings(self):
@@ -177,7 +190,7 @@ def first_samples(graph, data):
         arrays = [data.get(x.name) for x in inputs]
     else:
         arrays = keras.tree.flatten(data)
-    if len(arrays) != len(inputs) or any(one is None for one in arrays):
+    if len(arrays) != len(inputs) or any(array is None for array in arrays):
         raise ValueError(
             f"`data` must hold one array for each of the inputs "
             f"{[x.name for x in inputs]}. Received {len(arrays)}: "

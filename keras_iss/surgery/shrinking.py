@@ -87,10 +87,11 @@ def shrink(
     if kept is not None:
         zero = np.concatenate(
             [
-                stays[one.name] & ~np.isin(np.arange(one.size), kept[one.name])
-                if one.name in kept
-                else np.zeros(one.size, bool)
-                for one in structures
+                stays[structure.name]
+                & ~np.isin(np.arange(structure.size), kept[structure.name])
+                if structure.name in kept
+                else np.zeros(structure.size, bool)
+                for structure in structures
             ]
         )
     rebuilt = rebuild(found, alive, zero)

@@ -81,7 +81,7 @@ def zero_elements(structures, threshold):
         structures: List of `Structure`.
         threshold: Float. Weights below it in absolute value become zero.
     """
-    slices = [part for one in structures for part in one.slices]
+    slices = [part for structure in structures for part in structure.slices]
     with _restored_on_failure() as backup:
         for variable, parts in by_variable(slices):
             value = _writable(variable)
@@ -151,7 +151,10 @@ def _restored_on_failure():
 def not_kept(structures, kept):
     """Pairs of a structure and the components that are not kept of it."""
     return [
-        (one, np.setdiff1d(np.arange(one.size), kept[one.name]))
-        for one in structures
-        if one.name in kept
+        (
+            structure,
+            np.setdiff1d(np.arange(structure.size), kept[structure.name]),
+        )
+        for structure in structures
+        if structure.name in kept
     ]
