@@ -31,6 +31,7 @@ _SRC = "keras.src."
 
 IMPORTS = [
     Use(_SRC + "backend.common.global_state", "graphs names variables"),
+    Use(_SRC + "backend.common.masking.get_keras_mask", "masks"),
     Use(_SRC + "backend.common.masking.set_keras_mask", "masks"),
     Use(_SRC + "layers.layer.CallContext", "graphs"),
     Use(_SRC + "layers.rnn.dropout_rnn_cell.DropoutRNNCell", "cells"),
@@ -106,7 +107,6 @@ ATTRIBUTES = [
     # Tensors, variables and generators.
     Use("_initial_seed", "layers", of="seed generator"),
     Use("_keras_history", "graphs", of="tensor"),
-    Use("_keras_mask", "masks", of="tensor"),
     Use("_value", "distribution jax_state step_functions", of="variable"),
     # Optimizers.
     Use("_accumulators", "optimizer_state", of="adagrad"),

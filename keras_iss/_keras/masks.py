@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 
 import keras
-from keras.src.backend.common.masking import set_keras_mask
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
 from keras_iss._keras.graphs import (
     forgotten_calls,
@@ -15,7 +15,7 @@ from keras_iss._keras.graphs import (
 
 def attached_mask(tensor):
     """The mask that a tensor carries, or `None`."""
-    return getattr(tensor, "_keras_mask", None)
+    return get_keras_mask(tensor)
 
 
 def attach_mask(tensor, mask):
