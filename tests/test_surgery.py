@@ -759,6 +759,20 @@ def test_what_is_excluded_from_weight_decay_stays_excluded():
         assert decays == ("bias" not in variable.name)
 
 
+def test_variables_that_are_excluded_from_weight_decay_stay_excluded():
+    optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.5)
+    model = compiled(optimizer)
+    lstm_1 = model.get_layer("lstm_1").cell
+    named = [lstm_1.recurrent_kernel, model.layers[-1].kernel]
+    optimizer.exclude_from_weight_decay(var_list=named)
+    fit(model, steps=1)
+    small = keras_iss.shrink(model, keep={"lstm_1": 3})
+    paths = {variable.path for variable in named}
+    decays = small.optimizer._use_weight_decay
+    there = {v.path: decays(v) for v in small.trainable_variables}
+    assert {path for path, decayed in there.items() if not decayed} == paths
+
+
 class Tempered(keras.Model):
     """A functional model with a weight of its own."""
 

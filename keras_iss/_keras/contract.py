@@ -118,6 +118,7 @@ ATTRIBUTES = [
     Use("_learning_rate", "optimizer_state", of="optimizer"),
     Use("_r", "optimizer_state", of="adafactor"),
     Use("_v", "optimizer_state", of="adafactor"),
+    Use("_var_key", "optimizer_state", of="optimizer"),
     Use("_variables", "optimizer_state", of="optimizer"),
     # Of TensorFlow, on a layer that holds variables.
     Use("_self_name_based_restores", "layers"),

@@ -110,21 +110,24 @@ def like(optimizer):
     return new
 
 
-def carry_exclusions(old, new, variables):
+def carry_exclusions(old, new, weights, variables):
     """Gives an optimizer what another one excludes from weight decay.
 
     Args:
         old: Optimizer.
         new: The one like it.
+        weights: List of the weights of the old model.
         variables: Dict from the `id` of an old variable to the new one.
     """
     for part, other in zip(with_inner(old), with_inner(new)):
         known = vars(part)
         if "_exclude_from_weight_decay" in known:
+            # Keras' keys for variables differ from backend to backend.
             other._exclude_from_weight_decay = {
-                id(variables[key])
-                for key in known["_exclude_from_weight_decay"]
-                if key in variables
+                other._var_key(variables[id(weight)])
+                for weight in weights
+                if id(weight) in variables
+                and part._var_key(weight) in known["_exclude_from_weight_decay"]
             }
             other._exclude_from_weight_decay_pattern = known[
                 "_exclude_from_weight_decay_pattern"

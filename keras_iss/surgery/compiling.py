@@ -39,7 +39,7 @@ def compile_like(old, new, variables, cut):
             stacklevel=4,
         )
     elif old.optimizer is not None:
-        carry_exclusions(old.optimizer, new.optimizer, variables)
+        carry_exclusions(old.optimizer, new.optimizer, old.weights, variables)
         if old.optimizer.built:
             _carry_optimizer(new, old.optimizer, new.optimizer, variables, cut)
 
