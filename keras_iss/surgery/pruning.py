@@ -142,7 +142,7 @@ def prune(
     return structures
 
 
-def _warn_of_what_is_left(model: keras.Model, refit: Refit):
+def _warn_of_what_is_left(model: keras.Model, refit: Refit) -> None:
     if refit.left:
         left = "; ".join(f"`{name}`: {why}" for name, why in refit.left.items())
         warnings.warn(
