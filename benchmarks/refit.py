@@ -1,17 +1,23 @@
 """How good a model is after a cut and no training: plain cut and refit.
 
-Trains a language model of two LSTMs, with a light penalty as `ISSBudget` would,
-and cuts it to 60 % and to 30 % of its recurrent weights:
+Two models, trained with a light penalty as `ISSBudget` would, are cut to 60 %
+and to 30 % of their recurrent weights:
 
 - by group norm, with what reads the removed units left as it is;
 - by group norm, with a refit;
 - by what a refit cannot make up for (`by="redundancy"`), with a refit.
 
-    python benchmarks/refit.py --data FOLDER
+One is a language model of two LSTMs on a folder of plain-text files. The other
+tells apart nine speakers by recorded vowels of 7 to 29 time steps, with a
+Bidirectional GRU and a Bidirectional LSTM; `VOWELS` is the folder with
+`JapaneseVowels_TRAIN.ts` and `JapaneseVowels_TEST.ts`, which the package
+`aeon` has under `aeon/datasets/data`.
 
-`FOLDER` holds plain-text files. Trained models are kept in `--models`, and not
-trained again. Writes results/refit.json: the perplexity on test text, and how
-much worse it is than that of the model before the cut.
+    python benchmarks/refit.py --text FOLDER --vowels VOWELS
+
+Trained models are kept in `--models`, and not trained again. Writes
+results/refit.json (`--out` names another): perplexity and error rate on test
+data, and how much worse they are than those of the model before the cut.
 """
 
 import argparse
@@ -36,16 +42,112 @@ sys.path.insert(0, str(HERE.parent / "examples"))
 from common import write
 from paper import text
 
-BATCH, STEPS, VOCABULARY = 20, 35, 2000
-UNITS, EMBEDDING = 128, 128
-TOKENS, EPOCHS, STRENGTH = 200_000, 4, 2e-5
 SHARES = (0.6, 0.3)
-SAMPLES = 1000  # Of the training text, for a refit.
 WAYS = {
     "cut": {},
     "refit": {"refit": True},
     "refit, redundancy": {"refit": True, "importance": "redundancy"},
 }
+
+BATCH, STEPS, VOCABULARY = 20, 35, 2000
+TOKENS, SAMPLES = 200_000, 1140  # To train on, and for a refit.
+
+
+class Task:
+    """A model, and data for it.
+
+    Attributes:
+        name: String.
+        epochs: Integer.
+        strength: Float, of the penalty.
+        train: Pair of inputs and targets.
+        test: The same.
+        some: Inputs that a refit is done on.
+    """
+
+    def compile(self, model, updates=1):
+        """Compiles a model, for so many updates."""
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.005, updates, alpha=0.05
+        )
+        model.compile(
+            keras.optimizers.Adam(rate, global_clipnorm=1.0),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            weighted_metrics=["accuracy"],
+        )
+
+    def quality(self, model):
+        """The perplexity and the error rate on test data."""
+        inputs, targets = self.test
+        self.compile(model)
+        # The loss has no penalty in it: it is not saved with a model.
+        found = model.evaluate(
+            inputs, targets, batch_size=100, verbose=0, return_dict=True
+        )
+        return float(np.exp(found["loss"])), 1 - float(found["accuracy"])
+
+
+class Language(Task):
+    """The next word."""
+
+    name, epochs, strength = "language", 4, 2e-5
+
+    def __init__(self, folder):
+        corpus = text.text_folder(folder, VOCABULARY)
+        self.train = sequences(corpus.train, TOKENS // STEPS)
+        self.test = sequences(corpus.test, TOKENS // STEPS // 4)
+        inputs, _ = self.train
+        self.some = inputs[:: max(len(inputs) // SAMPLES, 1)]
+
+    def build(self):
+        """Two LSTMs of 128."""
+        tokens = keras.Input((STEPS,), dtype="int32", name="tokens")
+        x = keras.layers.Embedding(VOCABULARY, 128)(tokens)
+        x = keras.layers.Dropout(0.2)(x)
+        for i in (1, 2):
+            x = keras.layers.LSTM(128, return_sequences=True, name=f"lstm_{i}")(
+                x
+            )
+            x = keras.layers.Dropout(0.2)(x)
+        logits = keras.layers.Dense(VOCABULARY, name="logits")(x)
+        return keras.Model(tokens, logits)
+
+
+class Speakers(Task):
+    """Which of nine speakers says a vowel."""
+
+    name, epochs, strength = "speakers", 30, 1e-4
+
+    def __init__(self, folder):
+        self.train = vowels(folder / "JapaneseVowels_TRAIN.ts")
+        self.test = vowels(folder / "JapaneseVowels_TEST.ts")
+        self.some, _ = self.train
+
+    def build(self):
+        """Two Bidirectional layers of 2 x 32, over a mask."""
+        x = sound = keras.Input((None, 12))
+        x = keras.layers.Masking()(x)
+        x = keras.layers.Bidirectional(
+            keras.layers.GRU(32, return_sequences=True), name="first"
+        )(x)
+        x = keras.layers.Dropout(0.3)(x)
+        x = keras.layers.Bidirectional(keras.layers.LSTM(32), name="second")(x)
+        x = keras.layers.Dropout(0.3)(x)
+        return keras.Model(sound, keras.layers.Dense(9, name="logits")(x))
+
+
+def vowels(path):
+    """Sequences padded with zeros, and the number of each speaker."""
+    _, _, rows = path.read_text().partition("@data")
+    found, labels = [], []
+    for row in rows.split():
+        *channels, label = row.split(":")
+        found.append(np.array([x.split(",") for x in channels], "float32").T)
+        labels.append(int(label) - 1)
+    padded = np.zeros((len(found), max(map(len, found)), 12), "float32")
+    for target, one in zip(padded, found):
+        target[: len(one)] = one
+    return padded, np.array(labels)
 
 
 def sequences(tokens, count=None):
@@ -61,39 +163,24 @@ def sequences(tokens, count=None):
     )
 
 
-def build(seed):
-    """The language model."""
-    keras.utils.set_random_seed(seed)
-    tokens = keras.Input((STEPS,), dtype="int32", name="tokens")
-    x = keras.layers.Embedding(VOCABULARY, EMBEDDING)(tokens)
-    x = keras.layers.Dropout(0.2)(x)
-    for i in (1, 2):
-        x = keras.layers.LSTM(UNITS, return_sequences=True, name=f"lstm_{i}")(x)
-        x = keras.layers.Dropout(0.2)(x)
-    return keras.Model(tokens, keras.layers.Dense(VOCABULARY, name="logits")(x))
-
-
-def trained(seed, data, folder, progress):
+def trained(task, seed, folder, progress):
     """The path of a trained model, which is trained where it is not there."""
-    path = folder / f"language_{seed}.keras"
+    path = folder / f"{task.name}_{seed}.keras"
     if path.exists():
         return path
-    model = build(seed)
-    keras_iss.ISSRegularizer(STRENGTH).attach(model)
-    updates = len(data[0]) // BATCH * EPOCHS
-    rate = keras.optimizers.schedules.CosineDecay(0.005, updates, alpha=0.05)
-    model.compile(
-        keras.optimizers.Adam(rate, global_clipnorm=1.0),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    task = progress.add_task(f"training, seed {seed}", total=updates)
+    keras.utils.set_random_seed(seed)
+    model = task.build()
+    keras_iss.ISSRegularizer(task.strength).attach(model)
+    updates = -(-len(task.train[0]) // BATCH) * task.epochs
+    task.compile(model, updates)
+    bar = progress.add_task(f"{task.name}, seed {seed}", total=updates)
     advance = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda *_, **__: progress.advance(task)
+        on_train_batch_end=lambda *_, **__: progress.advance(bar)
     )
     model.fit(
-        *data,
+        *task.train,
         batch_size=BATCH,
-        epochs=EPOCHS,
+        epochs=task.epochs,
         verbose=0,
         callbacks=[advance],
     )
@@ -102,84 +189,107 @@ def trained(seed, data, folder, progress):
     return path
 
 
-def perplexity(model, data):
-    """The exponential of the mean cross-entropy, without any penalty."""
-    model.compile(
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
-    loss = model.evaluate(*data, batch_size=100, verbose=0)
-    return float(np.exp(loss))
-
-
-def rows_of(seed, path, train, test, progress):
+def rows_of(task, seed, path, progress):
     """A row for each way and size, and for the model as it is."""
-    dense = perplexity(keras.models.load_model(path), test)
-    rows = [{"seed": seed, "way": "dense", "weights": 1.0, "test": dense}]
-    task = progress.add_task(f"cuts, seed {seed}", total=6)
-    step = max(len(train[0]) // SAMPLES, 1)
-    some = train[0][::step]
-    for share in SHARES:
-        for way, arguments in WAYS.items():
-            model = keras.models.load_model(path)
-            start = time.perf_counter()
-            data = some if arguments else None
-            keras_iss.prune(model, weights=share, data=data, **arguments)
-            seconds = time.perf_counter() - start
-            test_after = perplexity(model, test)
-            rows.append(
-                {
-                    "seed": seed,
-                    "way": way,
-                    "weights": share,
-                    "test": test_after,
-                    "worse": test_after / dense - 1,
-                    "seconds": seconds,
-                    "sizes": [
-                        x.alive for x in keras_iss.find_structures(model)
-                    ],
-                }
-            )
-            progress.advance(task)
+    dense, wrong = task.quality(keras.models.load_model(path))
+    row = {"task": task.name, "seed": seed}
+    rows = [
+        {
+            **row,
+            "way": "dense",
+            "weights": 1.0,
+            "perplexity": dense,
+            "error_rate": wrong,
+        }
+    ]
+    cuts = [(share, way) for share in SHARES for way in WAYS]
+    bar = progress.add_task(f"{task.name}, seed {seed}: cuts", total=len(cuts))
+    for share, way in cuts:
+        arguments = WAYS[way]
+        model = keras.models.load_model(path)
+        start = time.perf_counter()
+        data = task.some if arguments else None
+        structures = keras_iss.prune(
+            model, weights=share, data=data, **arguments
+        )
+        seconds = time.perf_counter() - start
+        after, wrong_after = task.quality(model)
+        rows.append(
+            {
+                **row,
+                "way": way,
+                "weights": share,
+                "perplexity": after,
+                "error_rate": wrong_after,
+                "worse": after / dense - 1,
+                "more_errors": wrong_after - wrong,
+                "seconds": seconds,
+                "sizes": [x.alive for x in structures],
+            }
+        )
+        progress.advance(bar)
     return rows
 
 
 def table_of(rows):
     """The mean over the seeds of how much worse each way is."""
-    table = Table(title="Perplexity after a cut without training")
-    for title in ("weights", "way", "worse", "worst seed"):
+    table = Table(title="After a cut without training")
+    for title in (
+        "task",
+        "weights",
+        "way",
+        "perplexity, worse",
+        "of the worst seed",
+        "more errors",
+    ):
         table.add_column(title, justify="right")
-    for share in SHARES:
-        for way in WAYS:
-            worse = [
-                x["worse"]
-                for x in rows
-                if x["way"] == way and x["weights"] == share
-            ]
-            table.add_row(
-                f"{share:.0%}",
-                way,
-                f"{statistics.mean(worse):.2%}",
-                f"{max(worse):.2%}",
-            )
+    for task in dict.fromkeys(x["task"] for x in rows):
+        for share in SHARES:
+            for way in WAYS:
+                own = [
+                    x
+                    for x in rows
+                    if (x["task"], x["way"], x["weights"]) == (task, way, share)
+                ]
+                worse = [x["worse"] for x in own]
+                more = [x["more_errors"] for x in own]
+                table.add_row(
+                    task,
+                    f"{share:.0%}",
+                    way,
+                    f"{statistics.mean(worse):.2%}",
+                    f"{max(worse):.2%}",
+                    f"{statistics.mean(more):.2%}",
+                )
     return table
 
 
 def main():
+    """Trains, cuts, and writes what came of it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--models", type=pathlib.Path, default="refit_models")
+    parser.add_argument("--text", type=pathlib.Path)
+    parser.add_argument("--vowels", type=pathlib.Path)
+    parser.add_argument("--out", default="refit")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--models", type=pathlib.Path, default=pathlib.Path("refit_models")
+    )
     arguments = parser.parse_args()
-    corpus = text.text_folder(arguments.data, VOCABULARY)
-    train = sequences(corpus.train, TOKENS // STEPS)
-    test = sequences(corpus.test, TOKENS // STEPS // 4)
+    tasks = []
+    if arguments.text:
+        tasks.append(Language(arguments.text))
+    if arguments.vowels:
+        tasks.append(Speakers(arguments.vowels))
+    if not tasks:
+        parser.error("Give `--text`, `--vowels` or both.")
     rows = []
     with Progress() as progress:
-        for seed in arguments.seeds:
-            path = trained(seed, train, arguments.models, progress)
-            rows += rows_of(seed, path, train, test, progress)
+        for task in tasks:
+            for seed in arguments.seeds:
+                path = trained(task, seed, arguments.models, progress)
+                rows += rows_of(task, seed, path, progress)
     Console().print(table_of(rows))
-    write("refit", {"rows": rows})
+    write(arguments.out, {"rows": rows})
 
 
 if __name__ == "__main__":

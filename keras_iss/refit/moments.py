@@ -20,7 +20,7 @@ class Moments:
         self._product = np.zeros((size, size))
         # Nearly the mean, so that no covariance is a difference of large
         # numbers.
-        self._shift = None
+        self._shift: np.ndarray | None = None
 
     def add(self, rows: np.ndarray):
         """Adds an array of shape `(rows, size)`."""
@@ -37,7 +37,7 @@ class Moments:
     @property
     def mean(self) -> np.ndarray:
         """Array of shape `(size,)`."""
-        if not self.count:
+        if self._shift is None:
             return self._sum
         return self._shift + self._sum / self.count
 

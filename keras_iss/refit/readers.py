@@ -35,8 +35,8 @@ class Reader:
     read: Callable
 
 
-_READERS = {}
-_CELLS = {}
+_READERS: dict[type, Callable] = {}
+_CELLS: dict[type, Callable] = {}
 
 _READ_AS_A_WHOLE = (
     keras.layers.RNN,
