@@ -55,6 +55,9 @@ EAGER_ON_TENSORFLOW = {
     "test_callbacks",
     "test_interrupted_training",
     "test_metrics_of_an_epoch",
+    "test_rebuilding",
+    "test_round_trip",
+    "test_surgery",
     "test_training",
     "test_whole_files",
 }
