@@ -13,11 +13,12 @@ Bidirectional GRU and a Bidirectional LSTM; `VOWELS` is the folder with
 `JapaneseVowels_TRAIN.ts` and `JapaneseVowels_TEST.ts`, which the package
 `aeon` has under `aeon/datasets/data`.
 
-    python benchmarks/refit.py --text FOLDER --vowels VOWELS
+    python benchmarks/refit.py --text FOLDER
+    python benchmarks/refit.py --vowels VOWELS --out refit_vowels
 
 Trained models are kept in `--models`, and not trained again. Writes
-results/refit.json (`--out` names another): perplexity and error rate on test
-data, and how much worse they are than those of the model before the cut.
+results/refit.json and results/refit_vowels.json: perplexity and error rate on
+test data, and how much worse they are than those of the model before the cut.
 """
 
 import argparse
