@@ -42,6 +42,7 @@ def models(units):
                 keras_iss.ProximalISS(made[name].optimizer, strength=7e-5),
                 made[name].loss,
             )
+            made[name].optimizer.attach(made[name])
     return made
 
 

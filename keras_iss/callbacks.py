@@ -21,7 +21,11 @@ import numpy as np
 
 from keras_iss._checks import check_flag, is_whole
 from keras_iss._keras.distribution import check_scope
-from keras_iss.optimizers import proximal_of, warn_of_dead
+from keras_iss.optimizers import (
+    proximal_of,
+    tell_optimizer,
+    warn_of_dead,
+)
 from keras_iss.selection import Threshold
 from keras_iss.structures import check_finite, is_finite, removed_of
 from keras_iss.surgery.zeroing import (
@@ -56,6 +60,7 @@ class StructuresCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         check_scope(self.model)
+        tell_optimizer(self.model)
         self._structures = None
         self._find_if_built()
 

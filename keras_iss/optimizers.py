@@ -3,14 +3,15 @@
     model.compile(
         keras_iss.ProximalISS("adam", strength=1e-3), "mse",
     )
+    model.fit(x, y, callbacks=[keras_iss.ISSLogger()])
 
 An `ISSRegularizer` adds a penalty to the loss: a step of the optimizer then
 makes components short, but hardly ever zero, and a threshold has to tell which
 of them are removed. The proximal step sets them to zero itself.
 """
 
-import inspect
 import warnings
+import weakref
 
 import keras
 import numpy as np
@@ -56,9 +57,10 @@ class ProximalISS(keras.optimizers.Optimizer):
     weights before the step: no closed form exists for groups that overlap. One
     that its component owns twice, by row and column, counts once.
 
-    The structures are those of the model that is trained with the optimizer;
-    in a training loop of your own, call `attach(model)` first. A structure with
-    weights that are not trainable is left alone.
+    Keras does not tell an optimizer which model it trains. `keras_iss.fit` and
+    the callbacks of keras-iss do, as `ISSLogger`; so a `fit` of Keras needs one
+    of these, or `attach(model)` before it, as does a training loop of your own.
+    A structure with weights that are not trainable is left alone.
 
     Args:
         optimizer: A `keras.optimizers.Optimizer`, or its name.
@@ -81,6 +83,7 @@ class ProximalISS(keras.optimizers.Optimizer):
         ...     keras.Input((None, 3)), keras.layers.LSTM(8, name="lstm"),
         ...     keras.layers.Dense(1)])
         >>> model.compile(keras_iss.ProximalISS("sgd", strength=1000.0), "mse")
+        >>> model.optimizer.attach(model)
         >>> history = model.fit(
         ...     np.zeros((4, 5, 3)), np.zeros((4, 1)), verbose=0)
         >>> keras_iss.find_structures(model)["lstm"].alive
@@ -120,6 +123,7 @@ class ProximalISS(keras.optimizers.Optimizer):
         self.inner_optimizer = inner
         self.include = include
         self._groups: _Components | None = None
+        self._model: weakref.ref[keras.Model] | None = None
 
     @property
     def strength(self) -> float:
@@ -159,7 +163,10 @@ class ProximalISS(keras.optimizers.Optimizer):
         return training is not None and self._set_in is training
 
     def attach(self, model: keras.Model) -> None:
-        """Says whose structures are meant, in a training loop of one's own.
+        """Says whose structures are meant.
+
+        A training needs it if nothing else of keras-iss takes part: neither
+        `keras_iss.fit` nor a callback. It stays with the model.
 
         Args:
             model: A built `keras.Model`.
@@ -188,6 +195,17 @@ class ProximalISS(keras.optimizers.Optimizer):
             [one for one in structures.free if one.name not in fixed]
         )
 
+    def will_train(self, model):
+        """Says whose structures to find at the first step.
+
+        Nothing changes if they are found already, or by `attach`.
+
+        Args:
+            model: A `keras.Model`, which need not be built.
+        """
+        if self._groups is None:
+            self._model = weakref.ref(model)
+
     def build(self, var_list):
         """Makes the variables of the wrapped optimizer, and the strength."""
         if self.built:
@@ -206,7 +224,7 @@ class ProximalISS(keras.optimizers.Optimizer):
         if not self.built:
             self.build(list(trainable_variables))
         if self._groups is None:
-            self.attach(_model_that_calls(self._trainable_variables))
+            self.attach(self._model_to_train())
         rate = ops.cast(self.inner_optimizer.learning_rate, "float32")
         *_, innermost = with_inner(self.inner_optimizer)
         # A copy: PyTorch changes the tensor in place.
@@ -222,6 +240,19 @@ class ProximalISS(keras.optimizers.Optimizer):
         )
         rate = rate * ops.cast(moved, "float32")
         _once_for_all_replicas(self._shorten, rate)
+
+    def _model_to_train(self):
+        """The model that this was told of, or an error."""
+        model = None if self._model is None else self._model()
+        if model is None:
+            raise RuntimeError(
+                f"The optimizer `{self.name}` (`ProximalISS`) does not know "
+                "which model it trains. Call `optimizer.attach(model)` before "
+                "the first step; or pass one of the callbacks of keras-iss, "
+                "such as `keras_iss.ISSLogger()`, to `model.fit`; or train "
+                "with `keras_iss.fit`."
+            )
+        return model
 
     def _shorten(self, rate):
         strength = self._other_strength
@@ -424,23 +455,6 @@ def _once_for_all_replicas(function, *arguments):
     function(*arguments)
 
 
-def _model_that_calls(variables):
-    """The model whose training step is running, by its variables."""
-    wanted = {id(v) for v in variables}
-    frame = inspect.currentframe()
-    while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, keras.Model) and wanted == {
-            id(v) for v in owner.trainable_variables
-        }:
-            return owner
-        frame = frame.f_back
-    raise RuntimeError(
-        "`ProximalISS` cannot see which model it trains: in a training loop "
-        "of your own call `optimizer.attach(model)` before the first step."
-    )
-
-
 def _optimizer(optimizer):
     """The Keras optimizer that an argument stands for, or an error."""
     expected = (
@@ -483,3 +497,14 @@ def proximal_of(optimizer):
     """The `ProximalISS` among an optimizer and those it wraps, or `None`."""
     found = (x for x in with_inner(optimizer) if isinstance(x, ProximalISS))
     return next(found, None)
+
+
+def tell_optimizer(model):
+    """Tells the `ProximalISS` of a model, if it has one, whom it trains.
+
+    Args:
+        model: A `keras.Model`, compiled or not, built or not.
+    """
+    proximal = proximal_of(getattr(model, "optimizer", None))
+    if proximal is not None:
+        proximal.will_train(model)

@@ -25,6 +25,7 @@ from keras_iss.callbacks import (
     check_first_step,
 )
 from keras_iss.dropout import scale_dropout as scale_dropout_of
+from keras_iss.optimizers import tell_optimizer
 from keras_iss.structures import is_finite
 from keras_iss.surgery import shrink
 from keras_iss.surgery.sampling import first_samples
@@ -241,6 +242,7 @@ class _Relay(keras.callbacks.CallbackList):
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
+        tell_optimizer(self.model)
         if not self._begun:
             self._begun = True
             super().on_train_begin(logs)

@@ -317,6 +317,7 @@ def test_a_strength_that_removes_everything_is_warned_of():
     """Also in `model.fit`, with no callback."""
     model = compiled()
     model.compile(keras_iss.ProximalISS("sgd", strength=1e9), "mse")
+    model.optimizer.attach(model)
     with pytest.warns(UserWarning, match="All components of `a`"):
         model.fit(X, Y, verbose=0)
 

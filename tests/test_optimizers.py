@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import keras_iss
+from keras_iss.optimizers import proximal_of
 from tests.cases import CASES, head, lstm, randomize, sequence
 
 BACKEND = keras.backend.backend()
@@ -32,6 +33,12 @@ def data_for(model, count=32, seed=0):
     x = rng.normal(size=(count, 5, 3)).astype("float32")
     shape = [5 if n is None else n for n in model.output_shape[1:]]
     return x, rng.normal(size=(count, *shape)).astype("float32")
+
+
+def compile_with(model, optimizer):
+    """Compiles, and tells the `ProximalISS` its model."""
+    model.compile(optimizer, "mse")
+    proximal_of(model.optimizer).attach(model)
 
 
 def values(model):
@@ -165,7 +172,7 @@ def test_zeros_are_exact_and_stay_and_shrink(kind):
     optimizer = keras_iss.ProximalISS(
         OPTIMIZERS[kind](), strength=STRENGTHS.get(kind, 4.0)
     )
-    model.compile(optimizer, "mse")
+    compile_with(model, optimizer)
     x, y = data_for(model)
     model.fit(x, y, batch_size=8, epochs=12, verbose=0)
     structures = keras_iss.find_structures(model)
@@ -186,8 +193,8 @@ def test_zeros_are_exact_and_stay_and_shrink(kind):
 
 def test_training_goes_on_in_the_small_model_as_in_the_large_one():
     model = stacked()
-    model.compile(
-        keras_iss.ProximalISS(keras.optimizers.Adam(0.02), strength=4.0), "mse"
+    compile_with(
+        model, keras_iss.ProximalISS(keras.optimizers.Adam(0.02), strength=4.0)
     )
     x, y = data_for(model)
     settings = {"batch_size": 8, "verbose": 0, "shuffle": False}
@@ -223,7 +230,7 @@ def test_averages_do_not_bring_back_what_is_removed():
         pytest.skip("Keras does not average on JAX")
     model = stacked()
     inner = keras.optimizers.Adam(0.02, use_ema=True, ema_momentum=0.9)
-    model.compile(keras_iss.ProximalISS(inner, strength=4.0), "mse")
+    compile_with(model, keras_iss.ProximalISS(inner, strength=4.0))
     x, y = data_for(model)
     model.fit(x, y, batch_size=8, epochs=12, verbose=0)
     counts = keras_iss.find_structures(model).counts(shrunk=True)
@@ -248,10 +255,10 @@ def test_loss_scaling_changes_no_step(scaled):
             scaled()
         return
     model = small_model()
-    model.compile(scaled(), "mse")
+    compile_with(model, scaled())
     plain = small_model()
-    plain.compile(
-        keras_iss.ProximalISS(keras.optimizers.SGD(0.05), strength=1.0), "mse"
+    compile_with(
+        plain, keras_iss.ProximalISS(keras.optimizers.SGD(0.05), strength=1.0)
     )
     x, y = data_for(model)
     for one in (model, plain):
@@ -265,7 +272,7 @@ def test_loss_scaling_changes_no_step(scaled):
 @pytest.mark.skipif(BACKEND == "jax", reason="it does not wrap there")
 def test_an_update_that_overflows_is_not_taken_nor_the_step():
     model = small_model()
-    model.compile(scaled_inside(), "mse")
+    compile_with(model, scaled_inside())
     before = values(model)
     x, y = data_for(model, 8)
     model.fit(x, y * np.inf, verbose=0)
@@ -277,7 +284,7 @@ def test_an_update_that_overflows_is_not_taken_nor_the_step():
 def test_a_layer_that_is_frozen_later_is_left_alone():
     model = stacked()
     optimizer = keras_iss.ProximalISS("sgd", strength=1.0)
-    model.compile(optimizer, "mse")
+    compile_with(model, optimizer)
     x, y = data_for(model)
     model.fit(x, y, verbose=0)
     model.get_layer("one").trainable = False
@@ -290,8 +297,8 @@ def test_a_layer_that_is_frozen_later_is_left_alone():
 
 def test_a_model_is_saved_and_goes_on(tmp_path):
     model = stacked()
-    model.compile(
-        keras_iss.ProximalISS(keras.optimizers.Adam(0.02), strength=0.5), "mse"
+    compile_with(
+        model, keras_iss.ProximalISS(keras.optimizers.Adam(0.02), strength=0.5)
     )
     x, y = data_for(model)
     settings = {"batch_size": 8, "verbose": 0, "shuffle": False}
@@ -300,6 +307,7 @@ def test_a_model_is_saved_and_goes_on(tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert again.optimizer.strength == 1.25
+    again.optimizer.attach(again)
     model.fit(x, y, epochs=3, **settings)
     again.fit(x, y, epochs=3, **settings)
     for path, value in values(model).items():
@@ -311,8 +319,8 @@ def test_mixed_precision_trains_and_removes():
     x = keras.Input((None, 3))
     h = lstm(6, name="lstm", return_sequences=False, dtype=with_policy)(x)
     model = keras.Model(x, head(h))
-    model.compile(
-        keras_iss.ProximalISS(keras.optimizers.Adam(0.02), strength=4.0), "mse"
+    compile_with(
+        model, keras_iss.ProximalISS(keras.optimizers.Adam(0.02), strength=4.0)
     )
     model.fit(*data_for(model), batch_size=8, epochs=8, verbose=0)
     assert keras_iss.find_structures(model)["lstm"].alive < 6
@@ -332,7 +340,7 @@ def test_the_config_comes_back():
 
 def test_the_rate_is_that_of_the_wrapped_optimizer():
     model = stacked()
-    model.compile(keras_iss.ProximalISS("sgd", strength=0.1), "mse")
+    compile_with(model, keras_iss.ProximalISS("sgd", strength=0.1))
     x, y = data_for(model)
     rates = []
     schedule = keras.callbacks.LearningRateScheduler(
@@ -347,7 +355,7 @@ def test_the_rate_is_that_of_the_wrapped_optimizer():
 def test_every_optimizer_of_keras_can_be_wrapped():
     for kind in ("adamw", "nadam", "lion", "adagrad", "adadelta", "ftrl"):
         model = small_model(3)
-        model.compile(keras_iss.ProximalISS(kind, strength=0.01), "mse")
+        compile_with(model, keras_iss.ProximalISS(kind, strength=0.01))
         x, y = data_for(model, 8)
         model.fit(x, y, verbose=0)
 
@@ -355,7 +363,7 @@ def test_every_optimizer_of_keras_can_be_wrapped():
 def test_a_strength_can_be_changed_between_two_fits():
     model = small_model()
     optimizer = keras_iss.ProximalISS(keras.optimizers.SGD(0.0), strength=0.0)
-    model.compile(optimizer, "mse")
+    compile_with(model, optimizer)
     x, y = data_for(model)
     model.fit(x, y, verbose=0)
     optimizer.learning_rate = 1.0
@@ -373,7 +381,7 @@ def test_a_regularizer_on_the_same_model_is_an_error():
     model.compile(optimizer, "mse")
     x, y = data_for(model)
     with pytest.raises(ValueError, match="has an `ISSRegularizer` attached"):
-        model.fit(x, y, verbose=0)
+        model.fit(x, y, verbose=0, callbacks=[keras_iss.ISSLogger()])
 
 
 @pytest.mark.parametrize(
@@ -408,10 +416,10 @@ def test_a_frozen_layer_is_left_alone_with_a_warning():
     model = stacked()
     model.get_layer("one").trainable = False
     optimizer = keras_iss.ProximalISS(keras.optimizers.SGD(1.0), strength=1e3)
-    model.compile(optimizer, "mse")
     x, y = data_for(model)
     with pytest.warns(UserWarning, match="leaves `one` alone"):
-        model.fit(x, y, verbose=0)
+        compile_with(model, optimizer)
+    model.fit(x, y, verbose=0)
     structures = keras_iss.find_structures(model)
     assert structures["one"].alive == 8
     assert structures["two"].alive == 0
@@ -422,8 +430,108 @@ def test_a_loop_of_ones_own_says_which_model_it_trains():
     optimizer = keras_iss.ProximalISS("sgd", strength=0.1)
     variables = model.trainable_variables
     zeros = [keras.ops.zeros(v.shape) for v in variables]
-    with pytest.raises(RuntimeError, match="attach"):
+    with pytest.raises(RuntimeError, match=r"`optimizer.attach\(model\)`"):
         optimizer.apply(zeros, variables)
+    optimizer.attach(model)
+    optimizer.apply(zeros, variables)
+
+
+def only_the_step(model):
+    """Compiles for steps that are proximal, and nothing else."""
+    optimizer = keras_iss.ProximalISS(keras.optimizers.SGD(1.0), strength=1e3)
+    model.compile(optimizer, lambda y, outputs: 0.0 * keras.ops.sum(outputs))
+    return model
+
+
+def as_it_was_saved(model, folder):
+    model.compile(keras_iss.ProximalISS("sgd", strength=1e3), "mse")
+    model.save(folder / "model.keras")
+    return keras.saving.load_model(folder / "model.keras")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda model, _: only_the_step(model),
+        lambda model, _: only_the_step(keras.models.clone_model(model)),
+        as_it_was_saved,
+    ],
+    ids=["as made", "a clone", "loaded"],
+)
+def test_a_fit_of_keras_asks_whom_it_trains(made, tmp_path):
+    model = made(small_model(), tmp_path)
+    x, y = data_for(model)
+    before = values(model)
+    with pytest.raises(RuntimeError, match="does not know which model") as e:
+        model.fit(x, y, verbose=0)
+    for word in ("optimizer.attach(model)", "ISSLogger()", "keras_iss.fit"):
+        assert word in str(e.value)
+    for path, value in values(model).items():
+        np.testing.assert_array_equal(value, before[path])
+    model.optimizer.attach(model)
+    with pytest.warns(UserWarning, match="All components of `lstm`"):
+        model.fit(x, y, verbose=0)
+
+
+LOSING = pytest.mark.filterwarnings("ignore:All components of")
+
+
+@LOSING
+@pytest.mark.parametrize(
+    "callback",
+    [
+        lambda: keras_iss.ISSPruneCallback(0.0),
+        lambda: keras_iss.ISSLogger(),
+        lambda: keras_iss.ISSBudget(units=0.5),
+    ],
+)
+def test_a_callback_says_whom_a_fit_of_keras_trains(callback):
+    model = small_model()
+    scaled = keras.optimizers.LossScaleOptimizer(
+        keras_iss.ProximalISS(keras.optimizers.SGD(0.1), strength=1.0)
+    )
+    model.compile(scaled, "mse")
+    x, y = data_for(model)
+    before = keras_iss.find_structures(model)["lstm"].norms("once")
+    model.fit(x, y, epochs=4, verbose=0, callbacks=[callback()])
+    after = keras_iss.find_structures(model)["lstm"].norms("once")
+    assert (after < before).all()
+
+
+def test_a_callback_says_it_of_a_model_that_its_first_step_builds():
+    model = keras.Sequential([lstm(6, name="lstm"), layers.Dense(2)])
+    optimizer = keras_iss.ProximalISS("sgd", strength=0.1)
+    model.compile(optimizer, "mse")
+    x = data_for(small_model())[0]
+    y = np.zeros((len(x), 5, 2), "float32")
+    model.fit(x, y, verbose=0, callbacks=[keras_iss.ISSLogger()])
+    assert optimizer._groups.names == ["lstm"]
+
+
+def test_fit_says_whom_it_trains_and_the_small_model_is_known():
+    model = stacked()
+    model.compile(
+        keras_iss.ProximalISS(keras.optimizers.SGD(0.02), strength=0.5), "mse"
+    )
+    x, y = data_for(model)
+    keras_iss.prune(model, keep={"one": 5, "two": 4})
+    small = keras_iss.fit(model, x, y, verbose=0)
+    assert small is not model
+    small.fit(x, y, verbose=0)
+
+
+def test_a_model_that_is_attached_stays_the_one_that_is_meant():
+    """A callback of a training of what wraps it changes nothing."""
+    model = stacked()
+    optimizer = keras_iss.ProximalISS("sgd", strength=0.1)
+    optimizer.attach(model)
+    outer = keras.Sequential([model])
+    outer.build((None, 5, 3))
+    outer.compile(optimizer, "mse")
+    groups = optimizer._groups
+    x, y = data_for(model)
+    outer.fit(x, y, verbose=0, callbacks=[keras_iss.ISSLogger()])
+    assert optimizer._groups is groups
 
 
 @pytest.mark.parametrize(

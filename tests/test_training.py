@@ -66,6 +66,8 @@ def both_ways(optimizer, *callbacks, penalty=None, epochs=4, **kwargs):
         if penalty:
             keras_iss.ISSRegularizer(penalty).attach(model)
         model.compile(optimizer(), "mse", metrics=["mae"])
+        if isinstance(model.optimizer, keras_iss.ProximalISS):
+            model.optimizer.attach(model)
         x, y = data_for(model)
         fit = keras_iss.fit if shrinking else keras.Model.fit
         remove = Remove(PLAN)

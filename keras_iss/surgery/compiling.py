@@ -12,6 +12,7 @@ from keras_iss._keras.optimizer_state import (
     weights_of,
 )
 from keras_iss._objects import remade
+from keras_iss.optimizers import tell_optimizer
 from keras_iss.structures import quoted
 
 
@@ -40,6 +41,7 @@ def compile_like(old, new, variables, cut):
         )
     elif old.optimizer is not None:
         carry_exclusions(old.optimizer, new.optimizer, old.weights, variables)
+        tell_optimizer(new)
         if old.optimizer.built:
             _carry_optimizer(new, old.optimizer, new.optimizer, variables, cut)
 
