@@ -12,13 +12,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_iss._checks import check_amount, check_model
+from keras_iss._checks import check_amount, check_flag, check_model
 from keras_iss._strength_control import StrengthControl
 from keras_iss.callbacks import RemovingCallback
 from keras_iss.importance import Importance, importance_of, importances_of
 from keras_iss.optimizers import left_alone, proximal_of
-from keras_iss.schedules import check_epochs, equal_steps
+from keras_iss.quality import (
+    QualitySearch,
+    check_goes_with_within,
+    quality_control,
+)
+from keras_iss.refit import refit_weights
+from keras_iss.schedules import EqualSteps, check_epochs, equal_steps
 from keras_iss.selection import target_of
 from keras_iss.structures import check_finite, quoted
 from keras_iss.surgery.zeroing import not_kept
@@ -39,6 +46,19 @@ class ISSBudget(RemovingCallback):
        left.
     3. The rest of the epochs trains what is left, without a penalty. What is
        removed stays so.
+
+    With `within`, the quality is what is asked for, and the size is found:
+    the model is trained at full size until `monitor` stops improving for
+    `patience` epochs. Its best value is the reference. Then steps remove 30 %
+    of the weights that are left, at the beginning of an epoch; what reads them
+    is refitted, if there is `data`; and the model is trained. A step is kept as
+    soon as the value is within tolerance. Where it stops improving for
+    `patience` epochs before, the model goes back to what was kept last, with
+    the beginning of the next epoch or with the end of the training, and half
+    of the step is tried. The training stops when a step would be smaller than
+    a sixty-fourth. It ends with a model that was within tolerance when its
+    step was kept, or with the full-size one and a warning. Same callback, same
+    model and an `initial_epoch`: the search goes on where it was.
 
     A structure with weights that are not trainable is left alone. An
     `EarlyStopping` should have `start_from_epoch=by_epoch`, or it may go back
@@ -62,7 +82,21 @@ class ISSBudget(RemovingCallback):
             below 1 is the share, an integer the number of them.
         units: As `weights`, but of the components that are not pinned.
         mult_adds: As `weights`, but of the multiply-adds of a time step.
-            Exactly one of these four is to be given.
+        within: Float, zero or more: how much worse the monitored value of the
+            smaller model may be than the best of the full-size model, as a
+            part of it. 0.01 is one percent. Exactly one of these five is to
+            be given.
+        monitor: String, the name in the logs of what `within` is about.
+            Defaults to `"val_loss"`, which is free of the penalty.
+        mode: `"min"`, `"max"` or `"auto"` (default): whether less is better,
+            more is, or the name of `monitor` says it.
+        patience: Integer, one or more, in epochs, as said above. Defaults to
+            2.
+        backup: Optional path of a `.keras` file, which holds the model that
+            was kept last, whole at any time, with the search in a `.json` file
+            beside it. To go on in another process, load the model, and train
+            it with the same arguments and an `initial_epoch`. With `within`
+            only.
         round_to: Integer, or dict from the name of a structure to one, as in
             `prune`.
         of: Optional model at full size, which shares are of and the schedule
@@ -73,11 +107,19 @@ class ISSBudget(RemovingCallback):
             with nothing removed yet begins at an `initial_epoch`, to half of
             what is left.
         from_epoch: Integer, the number of epochs before the first removal.
-            Defaults to half of those up to `by_epoch`, rounded down.
+            Defaults to half of those up to `by_epoch`, rounded down. With
+            `within`, the most epochs before the first step; half of those of
+            `fit`, by default.
         importance: `"norm"` (default) or `"taylor"`, as in
             `estimate_importance`; or a function of the model and its
             `Structures` that returns such a dict.
-        data: What `"taylor"` is computed from, as in `estimate_importance`.
+        data: What importances are computed from, as in `estimate_importance`,
+            and what a refit reads, as in `prune`. Defaults to the `x` of
+            `keras_iss.fit`, if these are arrays, for the refit.
+        refit: Optional boolean, whether what reads removed components is
+            refitted, as by `prune(..., refit=True)`. Defaults to whether there
+            are data, with `within`, and to `False` otherwise: a training that
+            goes on makes up for it.
         pressure: Float, zero or more: what the penalty is of the loss. For a
             `ProximalISS`, zero turns it off, and any other value is ignored:
             its strength is such that a component of mean norm, with no
@@ -85,7 +127,8 @@ class ISSBudget(RemovingCallback):
         include: Tuple of kinds of layers, as in `find_structures`.
 
     Raises:
-        ValueError: if not exactly one size is given, or one is out of range;
+        ValueError: if not exactly one target is given, or one is out of range;
+            if `by_epoch` or `of` is given with `within`; if `refit` lacks data;
             if `by_epoch` or `from_epoch` is; if a structure is named twice; or
             `importance` is unknown, or `"taylor"` without data. When training
             begins: if the size cannot be met, is met already, or `by_epoch` is
@@ -114,22 +157,41 @@ class ISSBudget(RemovingCallback):
         units: float | int | None = None,
         mult_adds: float | int | None = None,
         round_to: int | Mapping = 1,
+        within: float | None = None,
+        monitor: str = "val_loss",
+        mode: str = "auto",
+        patience: int = 2,
+        backup: Any = None,
         of: keras.Model | None = None,
         by_epoch: int | None = None,
         from_epoch: int | None = None,
         importance: str | Importance = "norm",
         data: Any = None,
+        refit: bool | None = None,
         pressure: float = 0.02,
         include: tuple[str, ...] = ("recurrent",),
     ):
         super().__init__(include, keep_removed=True)
-        self._asked = target_of(
-            keep=keep,
-            weights=weights,
-            units=units,
-            mult_adds=mult_adds,
-            round_to=round_to,
-        )
+        sizes = {
+            "keep": keep,
+            "weights": weights,
+            "units": units,
+            "mult_adds": mult_adds,
+        }
+        self._quality = None
+        if within is None:
+            if backup is not None:
+                raise ValueError(
+                    "`backup` is of a search for a size: it goes with `within`."
+                )
+        else:
+            check_goes_with_within(by_epoch=by_epoch, of=of, **sizes)
+            self._quality = quality_control(
+                within, monitor, mode, patience, from_epoch, backup
+            )
+            # Stands for the size, which is found.
+            sizes["weights"] = 0.5
+        self._asked = target_of(round_to=round_to, **sizes)
         if self._asked.names_components:
             raise TypeError(
                 "`ISSBudget` takes in `keep` how many components stay: their "
@@ -142,6 +204,10 @@ class ISSBudget(RemovingCallback):
         self.of = of
         self.importance = importance
         self.data = data
+        if refit is not None:
+            check_flag(refit, "refit")
+        self.refit = refit
+        self._offered = None
         self.pressure = check_amount(
             pressure, "pressure", "the penalty's share of the loss"
         )
@@ -157,6 +223,30 @@ class ISSBudget(RemovingCallback):
     def strength(self) -> float:
         """Float, the strength of the penalty in the train steps to come."""
         return self._control.strength
+
+    @property
+    def is_tentative(self) -> bool:
+        """Boolean, whether what is removed may come back."""
+        return self._quality is not None and self._quality.is_tentative
+
+    @property
+    def search(self) -> QualitySearch | None:
+        """`QualitySearch`, how far the search of `within` is, or `None`."""
+        return None if self._quality is None else self._quality.search
+
+    def offer_data(self, inputs: Any) -> None:
+        """Gives what a refit reads where the user gave no `data`.
+
+        Args:
+            inputs: Inputs of the model, as arrays, or `None`.
+        """
+        self._offered = inputs
+
+    def go_back(self) -> None:
+        """Takes a step back that is not kept yet, as after an interrupt."""
+        if self.is_tentative:
+            self._quality.go_back()
+            self._forget_removed()
 
     # What Keras calls.
 
@@ -175,6 +265,7 @@ class ISSBudget(RemovingCallback):
         super().on_epoch_begin(epoch, logs)
         if self._structures is not None:
             self._settle_target(epoch)
+            self._search_before(epoch)
             self._control.begin_epoch(
                 self.model, self._structures, self._schedule, epoch
             )
@@ -190,9 +281,20 @@ class ISSBudget(RemovingCallback):
         self._control.end_epoch(
             logs or {}, self._structures, self._target, epoch + 1
         )
+        if self._quality is not None:
+            epochs = (self.params or {}).get("epochs") or epoch + 1
+            self._say(
+                epoch,
+                self._quality.after_epoch(
+                    self.model, epoch, epochs, logs or {}
+                ),
+            )
 
     def on_train_end(self, logs=None):
         self._find_if_built()
+        if self._quality is not None:
+            self.go_back()
+            self._quality.end(self.model)
         self._warn_of_what_came_back()
         super().on_train_end(logs)
         self._control.end_model()
@@ -225,7 +327,70 @@ class ISSBudget(RemovingCallback):
             )
         )
         kept = self._target.select(self._structures, importance, done)
-        self._zero(not_kept(self._structures, kept))
+        self._cut(kept, self.refit)
+
+    def _cut(self, kept, refits):
+        """Removes what is not kept, with a refit of what reads it or without.
+
+        Raises:
+            ValueError: if there are no data for a refit that was asked for.
+        """
+        removals = not_kept(self._structures, kept)
+        data = self._offered if self.data is None else self.data
+        if refits and data is None:
+            raise ValueError(
+                "`ISSBudget(refit=True)` needs inputs: give it `data`, or "
+                "train with `keras_iss.fit` on arrays."
+            )
+        if not refits:
+            self._zero(removals)
+            return
+        refit = refit_weights(self.model, self._structures, kept, data)
+        with refit.applied():
+            self._zero(removals)
+
+    def _search_before(self, epoch):
+        """With `within`, takes a step or takes one back."""
+        if self._quality is None:
+            return
+        was_tentative = self.is_tentative
+        done = self._quality.before_epoch(self.model, self._take_step)
+        if was_tentative and not self.is_tentative:
+            self._forget_removed()
+        self._say(epoch, done)
+
+    def _take_step(self, part):
+        """Removes a part of the weights that are left, if that can be."""
+        # Of before, if a step was taken back.
+        self._forget_removed()
+        structures = self._structures
+        alive = {x.name: np.flatnonzero(~x.removed()) for x in structures.free}
+        left = self._asked.measure(structures, alive)
+        wanted = int(left * (1.0 - part))
+        if not 0 < wanted < left:
+            return False
+        target = target_of(weights=wanted, round_to=self._asked.round_to)
+        try:
+            target.check(structures)
+        except ValueError:
+            # One component of each structure is more than that.
+            return False
+        importance = self._control.during(
+            lambda: importances_of(self._importance, self.model, structures)
+        )
+        kept = target.select(structures, importance)
+        has_data = self.data is not None or self._offered is not None
+        self._cut(kept, has_data if self.refit is None else self.refit)
+        self._remember_removed()
+        return True
+
+    def _say(self, epoch, sentence):
+        """Prints what the search does, where the training prints."""
+        if sentence and (self.params or {}).get("verbose"):
+            sizes = ", ".join(
+                f"{x.name} {x.alive}" for x in self._structures.free
+            )
+            print(f"\nEpoch {epoch + 1}: {sentence.strip()} Left: {sizes}.")
 
     def _find(self):
         """Finds the structures; those that are not trained are left alone."""
@@ -251,8 +416,14 @@ class ISSBudget(RemovingCallback):
         # One that is resumed goes on with the schedule it had.
         begin = epoch if is_new else 0
         epochs = (self.params or {}).get("epochs") or self.by_epoch or 1
-        schedule = equal_steps(self.from_epoch, self.by_epoch, begin, epochs)
         check_finite(self._structures)
+        if self._quality is not None:
+            self._quality.begin(self.model, is_new=not epoch)
+            # The penalty goes on, and no size is met by itself.
+            self._schedule = EqualSteps(epochs, epochs + 1)
+            self._target = self._asked.bound(self._structures)
+            return
+        schedule = equal_steps(self.from_epoch, self.by_epoch, begin, epochs)
         full = self._structures
         if self.of is not None:
             full = find_structures(self.of, self.include).pinning(
@@ -300,6 +471,9 @@ class ISSBudget(RemovingCallback):
     def _warn_if_not_met(self):
         if self._target is None or self._structures is None:
             return
+        if self._quality is not None:
+            self._warn_if_nothing_was_kept()
+            return
         if not self._target.is_met(self._structures):
             by_epoch = self._schedule.by_epoch
             warnings.warn(
@@ -309,3 +483,20 @@ class ISSBudget(RemovingCallback):
                 f"`EarlyStopping(start_from_epoch={by_epoch})`.",
                 stacklevel=2,
             )
+
+    def _warn_if_nothing_was_kept(self):
+        search = self.search
+        if search.kept:
+            return
+        if search.is_learning:
+            found = "the training ended before the first step: train longer"
+        else:
+            found = (
+                f"{search.taken_back} steps were taken back: allow more than "
+                f"{search.within:g}, or train longer"
+            )
+        warnings.warn(
+            f"`ISSBudget(within=...)` leaves the model at full size, since "
+            f"{found}.",
+            stacklevel=2,
+        )

@@ -15,6 +15,7 @@ whatever reads the logs:
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -186,6 +187,22 @@ class RemovingCallback(StructuresCallback):
 
     def on_train_end(self, logs=None):
         self._zero_again()
+
+    @property
+    def is_tentative(self) -> bool:
+        """Boolean, whether what is removed may come back."""
+        return False
+
+    def go_back(self) -> None:
+        """Takes back what is tentative."""
+
+    def offer_data(self, inputs: Any) -> None:
+        """Gives inputs of the model that the training is on, or `None`."""
+
+    def _forget_removed(self):
+        """What is removed by now is to stay so, and nothing else."""
+        self._removed = {}
+        self._remember_removed()
 
     def _find_if_built(self):
         known = self._structures is not None

@@ -160,6 +160,13 @@ def fit(
     include = included(include, model, callbacks)
     data = _some_inputs(model, x)
     check_can_be_smaller(model, include, callbacks, data)
+    removing = [
+        callback
+        for callback in callbacks
+        if isinstance(callback, RemovingCallback)
+    ]
+    for callback in removing:
+        callback.offer_data(x if data is not None else None)
     steps = _steps(x, batch_size, kwargs)
     stream = None
     if kwargs.get("steps_per_epoch"):
@@ -196,7 +203,8 @@ def fit(
                 break
             relay.remember(model, epoch)
             epoch = end
-            model = _smaller(model, include, relay, data, scale_dropout)
+            if not any(callback.is_tentative for callback in removing):
+                model = _smaller(model, include, relay, data, scale_dropout)
         if epochs > initial_epoch:
             model.optimizer.finalize_variable_values(model.trainable_weights)
         relay.remember(model, epoch)
@@ -204,6 +212,8 @@ def fit(
         return _smaller(model, include, relay, data, scale_dropout)
     except BaseException as error:
         relay.put_values_back()
+        for callback in removing:
+            callback.go_back()
         error.add_note(relay.where_the_model_is())
         raise
 
