@@ -182,13 +182,14 @@ def check_callbacks(callbacks):
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
     callbacks = [] if callbacks is None else keras.tree.flatten(callbacks)
-    for one in callbacks:
-        if inspect.isclass(one) or not hasattr(one, "set_model"):
+    for callback in callbacks:
+        if inspect.isclass(callback) or not hasattr(callback, "set_model"):
             raise TypeError(
                 "`callbacks` must be a list of `keras.callbacks.Callback` "
-                f"objects. Received: {one!r} (of type {type(one).__name__})"
+                f"objects. Received: {callback!r} (of type "
+                f"{type(callback).__name__})"
             )
-        _check_callback(one)
+        _check_callback(callback)
     return callbacks
 
 
@@ -230,9 +231,9 @@ def included(include, model, callbacks):
     if include is None:
         kinds += [
             kind
-            for one in callbacks
-            if isinstance(one, StructuresCallback)
-            for kind in check_include(one.include)
+            for callback in callbacks
+            if isinstance(callback, StructuresCallback)
+            for kind in check_include(callback.include)
         ]
         return tuple(dict.fromkeys((*DEFAULT, *kinds)))
     include = check_include(include)
@@ -253,14 +254,14 @@ def included(include, model, callbacks):
 def _removed_kinds(model, callbacks):
     """Pairs of who removes units, for a message, and of what kinds."""
     removing = [
-        (f"`{type(one).__name__}`", one)
-        for one in callbacks
-        if isinstance(one, RemovingCallback)
+        (f"`{type(callback).__name__}`", callback)
+        for callback in callbacks
+        if isinstance(callback, RemovingCallback)
     ]
     proximal = proximal_of(model.optimizer)
     if proximal is not None:
         removing.append((f"the optimizer `{proximal.name}`", proximal))
-    return [(who, check_include(one.include)) for who, one in removing]
+    return [(who, check_include(remover.include)) for who, remover in removing]
 
 
 def _warn_of_what_nothing_removes(include, model, removed):
@@ -268,12 +269,12 @@ def _warn_of_what_nothing_removes(include, model, removed):
         return
     reached = set()
     for _, kinds in removed:
-        for one in find_structures(model, kinds).free:
-            reached.update(one.makers)
+        for structure in find_structures(model, kinds).free:
+            reached.update(structure.makers)
     idle = [
-        one.name
-        for one in find_structures(model, include).free
-        if not reached.issuperset(one.makers)
+        structure.name
+        for structure in find_structures(model, include).free
+        if not reached.issuperset(structure.makers)
     ]
     if idle:
         removers = ", ".join(

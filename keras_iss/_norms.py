@@ -73,10 +73,10 @@ def shared_owners(part, earlier):
         are equal, an element lies in both slices of its component.
     """
 
-    def along(one, nobody):
+    def along(lying, nobody):
         shape = [1] * len(part.variable.shape)
-        shape[one.axis] = -1
-        owners = one.owners()
+        shape[lying.axis] = -1
+        owners = lying.owners()
         return np.where(owners < 0, nobody, owners).reshape(shape)
 
     return [(along(part, -1), along(other, -2)) for other in earlier]

@@ -339,10 +339,10 @@ class _Recorder(keras.optimizers.Optimizer):
         super().build(variables)
         place = {id(v): i for i, v in enumerate(variables)}
         self.totals, self.groups = [], []
-        for one in self.structures:
+        for structure in self.structures:
             known = [
                 (variable, parts)
-                for variable, parts in by_variable(one.slices)
+                for variable, parts in by_variable(structure.slices)
                 if id(variable) in place
             ]
             places = [place[id(variable)] for variable, _ in known]
@@ -351,7 +351,7 @@ class _Recorder(keras.optimizers.Optimizer):
             )
             self.totals.append(
                 self.add_variable(
-                    (one.size,), "zeros", "float32", name="taylor"
+                    (structure.size,), "zeros", "float32", name="taylor"
                 )
             )
 
@@ -384,6 +384,7 @@ class _Recorder(keras.optimizers.Optimizer):
         """Dict from structure to the mean over the batches."""
         count = max(int(ops.convert_to_numpy(self._iterations)), 1)
         return {
-            one.name: ops.convert_to_numpy(total).astype("float64") / count
-            for one, total in zip(self.structures, self.totals)
+            structure.name: ops.convert_to_numpy(total).astype("float64")
+            / count
+            for structure, total in zip(self.structures, self.totals)
         }

@@ -192,7 +192,11 @@ class ProximalISS(keras.optimizers.Optimizer):
             )
         fixed = left_alone("ProximalISS", structures, model)
         self._groups = _Components(
-            [one for one in structures.free if one.name not in fixed]
+            [
+                structure
+                for structure in structures.free
+                if structure.name not in fixed
+            ]
         )
 
     def will_train(self, model):
@@ -328,14 +332,14 @@ class _Components:
 
     def __init__(self, structures):
         self.groups = []
-        self.names = [one.name for one in structures]
-        for one in structures:
-            variables, parts = zip(*by_variable(one.slices))
+        self.names = [structure.name for structure in structures]
+        for structure in structures:
+            variables, parts = zip(*by_variable(structure.slices))
             self.groups.append((variables, Groups(parts, "once")))
         # For each variable, its slices and the structures they are of.
         found = {}
-        for number, one in enumerate(structures):
-            for part in one.slices:
+        for number, structure in enumerate(structures):
+            for part in structure.slices:
                 if part.role in ("weight", "bias"):
                     _, entries = found.setdefault(
                         id(part.variable), (part.variable, [])
@@ -375,8 +379,8 @@ class _Components:
         """
         warn_of_dead(
             name
-            for name, ones in zip(self.names, alive)
-            if not ops.convert_to_numpy(ones).any()
+            for name, left in zip(self.names, alive)
+            if not ops.convert_to_numpy(left).any()
         )
 
     def shorten(self, step):

@@ -189,8 +189,9 @@ class ISSRegularizer(keras.regularizers.Regularizer):
             if attachment.owner is self:
                 attachment.take_off()
                 models.append(attachment.model())
-        for one in {id(m): m for m in models if m is not None}.values():
-            _remake_steps(one)
+        left = {id(model): model for model in models if model is not None}
+        for model in left.values():
+            _remake_steps(model)
 
     def __reduce__(self):
         # A copy is attached to nothing.
@@ -217,8 +218,8 @@ class ISSRegularizer(keras.regularizers.Regularizer):
 
 def attached_regularizers(model):
     """List of the `ISSRegularizer`s that are attached to a model."""
-    found = {id(one.owner): one.owner for one in attachments(model)}
-    return list(found.values())
+    owners = [attachment.owner for attachment in attachments(model)]
+    return list({id(owner): owner for owner in owners}.values())
 
 
 def attachments(model):
@@ -250,9 +251,9 @@ def carry_penalties(old, new, variables):
             for term in terms
         ]
         chosen = [
-            one
-            for one in find_structures(new, owner.include).free
-            if any(places(one) >= had for had in wanted)
+            structure
+            for structure in find_structures(new, owner.include).free
+            if any(places(structure) >= had for had in wanted)
         ]
         if chosen:
             owner._put_on(new, chosen)  # noqa: SLF001 - of this module
@@ -307,7 +308,7 @@ class Attachment:
             _GroupLasso(self, structure, owner.overlap, host, owners[id(host)])
             for structure, host in _hosts(structures)
         ]
-        layers = {id(one.layer): one.layer for one in self.terms}
+        layers = {id(term.layer): term.layer for term in self.terms}
         self._layers = list(layers.values())
 
     @property

@@ -97,10 +97,10 @@ def already_owned(part, earlier):
     """
     ndim = len(part.variable.shape)
 
-    def owners(one):
+    def owners(lying):
         shape = [1] * ndim
-        shape[one.axis] = -1
-        return one.owners().reshape(shape)
+        shape[lying.axis] = -1
+        return lying.owners().reshape(shape)
 
     mine = owners(part)
     return np.any(
@@ -248,15 +248,17 @@ class Structures(collections.abc.Collection):
         equal_sizes: Iterable[tuple[np.ndarray, ...]] = (),
     ) -> None:
         self.refit: Any = None
-        self._by_name = {one.name: one for one in structures}
+        self._by_name = {structure.name: structure for structure in structures}
         self._weights = tuple(weights)
         self._equal_sizes = tuple(equal_sizes)
         # By the last part of the path of each maker.
         self._by_ending: dict[str, list[tuple[str, Structure]]] = {}
-        for one in self:
-            for maker in dict.fromkeys((one.name, *one.makers)):
+        for structure in self:
+            for maker in dict.fromkeys((structure.name, *structure.makers)):
                 ending = maker.rpartition("/")[2]
-                self._by_ending.setdefault(ending, []).append((maker, one))
+                self._by_ending.setdefault(ending, []).append(
+                    (maker, structure)
+                )
 
     def __iter__(self) -> Iterator[Structure]:
         return iter(self._by_name.values())
@@ -274,7 +276,8 @@ class Structures(collections.abc.Collection):
         if found:
             raise UnknownStructureError(
                 f"`{key}` fits several structures: "
-                f"{quoted(one.name for one in found)}. Give a full name."
+                f"{quoted(structure.name for structure in found)}. Give a "
+                "full name."
             )
         key = key.name if isinstance(key, Structure) else key
         near = difflib.get_close_matches(str(key), self.keys(), n=1)
@@ -297,8 +300,8 @@ class Structures(collections.abc.Collection):
         if key in self._by_name:
             return [self._by_name[key]]
         fitting = {
-            one.name: one
-            for maker, one in self._by_ending.get(
+            structure.name: structure
+            for maker, structure in self._by_ending.get(
                 str(key).rpartition("/")[2], ()
             )
             if maker == key or maker.endswith(f"/{key}")
@@ -320,7 +323,7 @@ class Structures(collections.abc.Collection):
     @property
     def free(self) -> tuple[Structure, ...]:
         """Tuple of the structures that are not pinned."""
-        return tuple(one for one in self if not one.pinned)
+        return tuple(structure for structure in self if not structure.pinned)
 
     def pinning(self, reasons: Mapping[str, str]) -> "Structures":
         """The same structures, some of them pinned.
@@ -329,10 +332,10 @@ class Structures(collections.abc.Collection):
             reasons: Dict from the full name of a structure to a string.
         """
         structures = [
-            one
-            if one.pinned or one.name not in reasons
-            else dataclasses.replace(one, pinned=reasons[one.name])
-            for one in self
+            structure
+            if structure.pinned or structure.name not in reasons
+            else dataclasses.replace(structure, pinned=reasons[structure.name])
+            for structure in self
         ]
         return Structures(structures, self._weights, self._equal_sizes)
 
@@ -353,24 +356,34 @@ class Structures(collections.abc.Collection):
             for name, kept in (keep or {}).items()
             if kept is not None
         }
-        asked = [one for one in self if not one.pinned and one.name not in keep]
+        asked = [
+            structure
+            for structure in self
+            if not structure.pinned and structure.name not in keep
+        ]
         removed = removed_of(asked)
-        bare = norms_of([one for one in asked if removed[one.name].all()])
+        bare = norms_of(
+            [structure for structure in asked if removed[structure.name].all()]
+        )
         for name, norms in bare.items():
             removed[name][np.argmax(norms)] = False
         stays = {}
-        for one in self:
-            if one.name in removed:
-                stays[one.name] = ~removed[one.name]
+        for structure in self:
+            if structure.name in removed:
+                stays[structure.name] = ~removed[structure.name]
                 continue
-            stays[one.name] = np.full(one.size, bool(one.pinned))
-            if not one.pinned:
-                stays[one.name][np.asarray(keep[one.name], int)] = True
+            stays[structure.name] = np.full(
+                structure.size, bool(structure.pinned)
+            )
+            if not structure.pinned:
+                stays[structure.name][np.asarray(keep[structure.name], int)] = (
+                    True
+                )
         if not self._equal_sizes:
             return stays
         joined = np.concatenate(list(stays.values()))
         self._equalize(joined)
-        ends = np.cumsum([one.size for one in self])[:-1]
+        ends = np.cumsum([structure.size for structure in self])[:-1]
         return dict(zip(stays, np.split(joined, ends)))
 
     def _equalize(self, stays):
@@ -412,12 +425,16 @@ class Structures(collections.abc.Collection):
             A `Counts`.
         """
         stays = self.staying(keep) if shrunk or keep is not None else {}
-        units = sum(one.size for one in self)
+        units = sum(structure.size for structure in self)
         cut: dict[tuple[int, int], int] = {}
-        for one in self:
-            gone = int((~stays.get(one.name, np.ones(one.size, bool))).sum())
+        for structure in self:
+            gone = int(
+                (
+                    ~stays.get(structure.name, np.ones(structure.size, bool))
+                ).sum()
+            )
             units -= gone
-            for part in one.slices:
+            for part in structure.slices:
                 key = (id(part.variable), part.axis)
                 cut[key] = cut.get(key, 0) + gone * part.index.shape[1]
         total = recurrent = mult_adds = 0
@@ -445,7 +462,7 @@ class Structures(collections.abc.Collection):
     @functools.cached_property
     def _total(self):
         """Integer, all the weights of the model."""
-        return sum(math.prod(one.variable.shape) for one in self._weights)
+        return sum(math.prod(entry.variable.shape) for entry in self._weights)
 
     def __str__(self) -> str:
         table = Table(box=None, pad_edge=False)
@@ -456,15 +473,15 @@ class Structures(collections.abc.Collection):
                 no_wrap=True,
             )
         removed = removed_of(self)
-        for one in self:
-            name = " = ".join(one.makers or (one.name,))
+        for structure in self:
+            name = " = ".join(structure.makers or (structure.name,))
             table.add_row(
                 name,
-                str(one.size),
-                str(one.size - int(removed[one.name].sum())),
-                f"{self._share(one):.1%}",
-                ", ".join(one.consumers),
-                one.pinned or "",
+                str(structure.size),
+                str(structure.size - int(removed[structure.name].sum())),
+                f"{self._share(structure):.1%}",
+                ", ".join(structure.consumers),
+                structure.pinned or "",
             )
         # Wide enough that no reason is broken: a line can be searched for.
         text = io.StringIO()
@@ -503,21 +520,24 @@ def removed_of(structures):
         Dict from name to the boolean array that `Structure.removed` gives.
     """
     structures = list(structures)
-    nonzero = {one.name: np.zeros(one.size, bool) for one in structures}
+    nonzero = {
+        structure.name: np.zeros(structure.size, bool)
+        for structure in structures
+    }
     for variable, owned in _owned(structures, Structure.decides):
         value = to_numpy(variable) != 0
         along = {}
-        for one, parts in owned:
+        for structure, parts in owned:
             for part in parts:
                 if part.axis not in along:
                     along[part.axis] = value.any(axis=part.other_axes)
                 found = part.per_component(along[part.axis])
-                nonzero[one.name] |= found.any(axis=1)
+                nonzero[structure.name] |= found.any(axis=1)
     return {
-        one.name: ~nonzero[one.name]
-        if any(part.counted for part in one.slices)
-        else np.zeros(one.size, bool)
-        for one in structures
+        structure.name: ~nonzero[structure.name]
+        if any(part.counted for part in structure.slices)
+        else np.zeros(structure.size, bool)
+        for structure in structures
     }
 
 
@@ -531,11 +551,13 @@ def norms_of(structures, overlap="count_twice"):
     """
     check_overlap(overlap)
     structures = list(structures)
-    squares = {one.name: np.zeros(one.size) for one in structures}
+    squares = {
+        structure.name: np.zeros(structure.size) for structure in structures
+    }
     for variable, owned in _owned(structures, lambda _, part: part.counted):
         value = np.square(to_numpy(variable), dtype="float32")
         along = {}
-        for one, parts in owned:
+        for structure, parts in owned:
             for i, part in enumerate(parts):
                 if overlap == "once" and i:
                     repeated = already_owned(part, parts[:i])
@@ -548,7 +570,9 @@ def norms_of(structures, overlap="count_twice"):
                             axis=part.other_axes, dtype="float64"
                         )
                     counted = along[part.axis]
-                squares[one.name] += part.per_component(counted).sum(axis=1)
+                squares[structure.name] += part.per_component(counted).sum(
+                    axis=1
+                )
     return {name: np.sqrt(total) for name, total in squares.items()}
 
 
@@ -559,12 +583,12 @@ def _owned(structures, chosen):
         List of pairs of a variable and a list of pairs `(structure, slices)`.
     """
     owned = {}
-    for one in structures:
+    for structure in structures:
         for variable, parts in by_variable(
-            one.slices, lambda part: chosen(one, part)
+            structure.slices, lambda part: chosen(structure, part)
         ):
             owned.setdefault(id(variable), (variable, []))[1].append(
-                (one, parts)
+                (structure, parts)
             )
     return list(owned.values())
 
@@ -595,11 +619,11 @@ def frozen(structures, model):
     """
     trained = {id(v) for v in model.trainable_variables}
     found = {}
-    for one in structures:
-        for part in one.slices:
+    for structure in structures:
+        for part in structure.slices:
             is_weight = part.role in ("weight", "bias")
             if is_weight and id(part.variable) not in trained:
-                found.setdefault(one.name, part.variable.path)
+                found.setdefault(structure.name, part.variable.path)
     return found
 
 
@@ -611,13 +635,13 @@ def to_numpy(variable):
 
 def check_finite(structures):
     """Raises if a weight of a structure is NaN or infinite."""
-    slices = [part for one in structures for part in one.slices]
+    slices = [part for structure in structures for part in structure.slices]
     for variable, _ in by_variable(slices, lambda part: part.zeroed):
         if not np.isfinite(to_numpy(variable)).all():
             owner = next(
-                one.name
-                for one in structures
-                for part in one.slices
+                structure.name
+                for structure in structures
+                for part in structure.slices
                 if part.variable is variable
             )
             raise ValueError(
