@@ -39,14 +39,14 @@ WHOLE = {
     "test_structures",
     "test_tracing",
 }
-PARTS_OF_CASES = {"tensorflow": 1 / 4, "jax": 1 / 6}
+PARTS_OF_CASES = {"tensorflow": 1 / 6, "jax": 1 / 6}
 FEWEST = 2
 
 # Exports run on TensorFlow alone, each of some seconds.
-PART_OF_EXPORTS = 1 / 3
+PART_OF_EXPORTS = 1 / 4
 
 # And of the tests without cases.
-PARTS_OF_TESTS = {"tensorflow": 1 / 2, "jax": 1 / 3}
+PARTS_OF_TESTS = {"tensorflow": 1 / 3, "jax": 1 / 3}
 
 # But for tests with the mark `compiled`.
 EAGER_ON_TENSORFLOW = {
