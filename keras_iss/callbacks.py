@@ -22,11 +22,8 @@ import numpy as np
 
 from keras_iss._checks import check_flag, is_whole
 from keras_iss._keras.distribution import check_scope
-from keras_iss.optimizers import (
-    proximal_of,
-    tell_optimizer,
-    warn_of_dead,
-)
+from keras_iss._proximal_step import warn_of_dead
+from keras_iss.optimizers import proximal_of, tell_optimizer
 from keras_iss.selection import Threshold
 from keras_iss.structures import check_finite, is_finite, removed_of
 from keras_iss.surgery.zeroing import (
