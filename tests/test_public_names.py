@@ -6,7 +6,7 @@ import keras
 import pytest
 
 import keras_iss
-from keras_iss import layers, structures
+from keras_iss import layers, structures, tracing
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="the same on every backend"
@@ -23,6 +23,8 @@ CLASSES = (
     structures.Slice,
     structures.Structure,
     structures.Structures,
+    tracing.Axis,
+    tracing.Traced,
 )
 # Of a class, what Keras does not call.
 METHODS = {
@@ -31,6 +33,14 @@ METHODS = {
     structures.Slice: ("owners", "per_component"),
     structures.Structure: ("norms", "removed"),
     structures.Structures: ("counts", "items", "keys", "values"),
+    tracing.Axis: ("fixed", "repeat", "where", "with_zero"),
+    tracing.Call: (
+        *("units", "unbound", "weight", "bias", "state", "statistic"),
+        *("tie", "pin", "pin_all_but", "may_go", "only_one", "contract"),
+        *("set_size", "set_value", "inner", "child", "output", "outputs"),
+        *("output_shapes", "same_size", "at_least", "mask_is_known"),
+    ),
+    tracing.Traced: ("of", "axis", "replace"),
 }
 FUNCTIONS = {
     "estimate_importance": keras_iss.estimate_importance,
@@ -41,6 +51,9 @@ FUNCTIONS = {
     "prune": keras_iss.prune,
     "register_rule": keras_iss.register_rule,
     "shrink": keras_iss.shrink,
+    "keeps_zero": tracing.keeps_zero,
+    "pin_unless_elementwise": tracing.pin_unless_elementwise,
+    "run_over_time": tracing.run_over_time,
     **{f"{made.__name__}()": made.__init__ for made in CLASSES},
     **{
         f"{made.__name__}.{name}": getattr(made, name)

@@ -13,6 +13,7 @@ import pytest
 from keras import layers, ops
 
 import keras_iss
+from keras_iss import tracing
 from tests.cases import FEATURES, TIME, inputs_for, lstm, randomize
 
 UNITS = 6
@@ -459,3 +460,106 @@ def test_what_has_no_rule_keeps_the_units_of_what_it_reads(function):
     h = lstm(UNITS, name="lstm")(x)
     y = layers.Dense(2)(layers.Flatten()(ops.cast(function(h), "float32")))
     assert keras_iss.find_structures(keras.Model(x, y))["lstm"].pinned
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class LeakyCell(layers.Layer):
+    """A cell of a user's own: half of the state stays in each step."""
+
+    def __init__(self, units, activation="tanh", **kwargs):
+        super().__init__(**kwargs)
+        self.units = self.state_size = self.output_size = units
+        self.activation = keras.activations.get(activation)
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.units))
+        self.recurrent = self.add_weight(shape=(self.units, self.units))
+        self.bias = self.add_weight(shape=(self.units,))
+
+    def call(self, inputs, states, training=False):
+        (state,) = states
+        read = ops.matmul(inputs, self.kernel) + self.bias
+        read = read + ops.matmul(state, self.recurrent)
+        state = (self.activation(read) + state) / 2
+        return state, [state]
+
+    def get_config(self):
+        activation = keras.activations.serialize(self.activation)
+        config = {"units": self.units, "activation": activation}
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class LeakyRNN(layers.RNN):
+    def __init__(self, units, activation="tanh", **kwargs):
+        super().__init__(LeakyCell(units, activation), **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["cell"]
+        activation = keras.activations.serialize(self.cell.activation)
+        return {**config, "units": self.cell.units, "activation": activation}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+@keras_iss.register_rule(LeakyCell)
+def leaky_cell(call: tracing.Call, inputs, states, training=None):
+    cell = call.operation
+    (before,) = states
+    units = call.units(cell.units, "recurrent")
+    state = call.tie(units, before.axis(-1))
+    call.weight(cell.kernel, {0: inputs.axes[-1], 1: units})
+    call.weight(cell.recurrent, {0: units, 1: units})
+    call.bias(cell.bias, {0: units})
+    tracing.pin_unless_elementwise(call, units, activation=cell.activation)
+    zero = before.axis(-1).zero & tracing.keeps_zero(cell.activation)
+    output = tracing.Traced.of(
+        (inputs.shape[0], cell.units), {-1: state.with_zero(zero)}
+    )
+    return output, [output]
+
+
+@keras_iss.register_rule(LeakyRNN)
+def leaky_rnn(
+    call: tracing.Call, sequences, initial_state=None, mask=None, training=None
+):
+    return tracing.run_over_time(call, sequences, initial_state)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_a_recurrent_layer_of_ones_own_is_cut_by_the_public_names(activation):
+    x = keras.Input((TIME, FEATURES))
+    h = LeakyRNN(UNITS, activation, return_sequences=True, name="own")(x)
+    h = lstm(name="reader")(h)
+    model = keras.Model(x, {"out": flat_head(h)})
+    randomize(model)
+    small = pruned_and_shrunk(model)
+    assert small.get_layer("own").cell.units == UNITS // 2
+    assert_equal(model, small)
+
+
+def test_a_cell_of_ones_own_is_cut_in_the_rnn_of_keras():
+    x = keras.Input((TIME, FEATURES))
+    h = layers.RNN(LeakyCell(UNITS), return_state=True, name="own")(x)
+    model = keras.Model(x, {"out": flat_head(h[0])})
+    randomize(model)
+    small = pruned_and_shrunk(model)
+    assert small.get_layer("own").cell.units == UNITS // 2
+    assert_equal(model, small)
+
+
+def test_an_activation_that_may_mix_the_units_of_ones_own_layer_keeps_them():
+    x = keras.Input((TIME, FEATURES))
+    h = LeakyRNN(UNITS, "softmax", name="own")(x)
+    model = keras.Model(x, layers.Dense(2)(h))
+    (structure,) = keras_iss.find_structures(model).values()
+    assert "activation `softmax`" in structure.pinned
+
+
+def test_rhn_comes_in_by_the_public_names():
+    source = inspect.getsource(importlib.import_module("keras_iss.layers.rhn"))
+    assert "keras_iss.tracing import" in source
+    assert "keras_iss.tracing." not in source

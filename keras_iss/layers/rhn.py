@@ -22,10 +22,13 @@ from keras_iss._keras.cells import DropoutRNNCell
 from keras_iss.export import register_cell_lowering
 from keras_iss.refit.places import Bias, Place
 from keras_iss.refit.readers import StateReader, register_cell_reader
-from keras_iss.tracing.labels import Traced
-from keras_iss.tracing.registry import register_rule
-from keras_iss.tracing.rules.common import keeps_zero, pin_unless_elementwise
-from keras_iss.tracing.rules.recurrent import recurrent_layer
+from keras_iss.tracing import (
+    Traced,
+    keeps_zero,
+    pin_unless_elementwise,
+    register_rule,
+    run_over_time,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_iss")
@@ -376,7 +379,10 @@ def rhn_cell(call, inputs, states, training=None):
     return output, [output] if nested else output
 
 
-register_rule(RHN)(recurrent_layer)
+@register_rule(RHN)
+def rhn(call, sequences, initial_state=None, mask=None, training=None):
+    """The cell has the layer's own entries for its config."""
+    return run_over_time(call, sequences, initial_state)
 
 
 @register_cell_lowering(RHNCell)

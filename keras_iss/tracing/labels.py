@@ -5,6 +5,8 @@ union-find; a label that must stay is pinned, with a reason.
 """
 
 import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,32 +25,69 @@ class Axis:
         zero: Boolean array of shape `(n,)`: whether the tensor is exactly
             zero at this position once the unit is removed. Only what is zero
             may be summed over the units without weights.
+
+    Examples:
+        >>> from keras_iss.tracing import Axis
+        >>> len(Axis.fixed(3).repeat(4))
+        12
     """
 
     labels: np.ndarray
     zero: np.ndarray
 
     @classmethod
-    def fixed(cls, size):
+    def fixed(cls, size: int) -> "Axis":
+        """An axis of positions that must stay.
+
+        Args:
+            size: Integer, how many.
+
+        Returns:
+            An `Axis` without labels, not zero anywhere.
+        """
         return cls(np.full(size, FIXED), np.zeros(size, bool))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def labelled(self):
+    def labelled(self) -> bool:
+        """Whether any position is that of a unit."""
         return bool((self.labels != FIXED).any())
 
-    def with_zero(self, zero):
-        """The same labels with other zero flags (an array or one value)."""
+    def with_zero(self, zero: np.ndarray | bool) -> "Axis":
+        """The same labels with other zero flags.
+
+        Args:
+            zero: Boolean, or boolean array of shape `(n,)`.
+
+        Returns:
+            An `Axis`.
+        """
         return Axis(self.labels, np.broadcast_to(zero, self.labels.shape))
 
-    def where(self, chosen):
-        """Only the labels that are chosen by a boolean array."""
+    def where(self, chosen: np.ndarray) -> "Axis":
+        """Only the labels that are chosen.
+
+        Args:
+            chosen: Boolean array of shape `(n,)`, or integer positions.
+
+        Returns:
+            An `Axis`.
+        """
         return Axis(self.labels[chosen], self.zero[chosen])
 
-    def repeat(self, times):
-        """Every label `times` times, as for the gates of a kernel."""
+    def repeat(self, times: int) -> "Axis":
+        """All labels in their order, `times` times over.
+
+        As for a kernel that holds the columns of one gate after another.
+
+        Args:
+            times: Integer, how often.
+
+        Returns:
+            An `Axis` of `times * n` labels.
+        """
         return Axis(np.tile(self.labels, times), np.tile(self.zero, times))
 
 
@@ -69,6 +108,11 @@ class Traced:
         axes: Tuple with an `Axis` or `None` (no labels) for each dimension.
         not_negative: Boolean, whether it is known that no element is
             negative.
+
+    Examples:
+        >>> from keras_iss.tracing import Axis, Traced
+        >>> Traced.of((None, 3), {-1: Axis.fixed(3)}).labelled
+        ()
     """
 
     shape: tuple
@@ -76,39 +120,64 @@ class Traced:
     not_negative: bool = False
 
     @classmethod
-    def of(cls, shape, axes=None):
+    def of(
+        cls,
+        shape: Iterable[int | None],
+        axes: Mapping[int, Axis | None] | None = None,
+    ) -> "Traced":
         """A tensor of the given shape.
 
         Args:
             shape: Tuple of integers or `None`.
             axes: Optional dict from dimension (may be negative) to `Axis`.
+
+        Returns:
+            A `Traced`.
         """
         shape = tuple(shape)
-        found = [None] * len(shape)
+        found: list[Axis | None] = [None] * len(shape)
         for dimension, axis in (axes or {}).items():
             if axis is not None and axis.labelled:
                 found[dimension] = axis
         return cls(shape, tuple(found))
 
     @property
-    def labelled(self):
+    def labelled(self) -> tuple[int, ...]:
         """Tuple of the dimensions that carry labels."""
         return tuple(i for i, axis in enumerate(self.axes) if axis is not None)
 
-    def axis(self, dimension):
-        """The axis at a dimension, fixed labels where it has none.
+    def axis(self, dimension: int) -> Any:
+        """The axis at a dimension, of positions that must stay if unlabelled.
 
-        `None` where it has none and the size is not known either.
+        Args:
+            dimension: Integer, may be negative.
+
+        Returns:
+            An `Axis`; `None` where there are no labels and the size is not
+            known either.
         """
         found = self.axes[dimension]
         if found is None and self.shape[dimension] is not None:
             found = Axis.fixed(self.shape[dimension])
         return found
 
-    def replace(self, shape=None, axes=None):
-        """The same labels on another shape, or other axes."""
-        axes = dict(enumerate(self.axes if axes is None else axes))
-        return Traced.of(self.shape if shape is None else shape, axes)
+    def replace(
+        self,
+        shape: Iterable[int | None] | None = None,
+        axes: Iterable[Axis | None] | None = None,
+    ) -> "Traced":
+        """The same labels on another shape, or other axes.
+
+        Args:
+            shape: Optional tuple of integers or `None`.
+            axes: Optional sequence with an `Axis` or `None` for each
+                dimension.
+
+        Returns:
+            A `Traced`.
+        """
+        labelled = dict(enumerate(self.axes if axes is None else axes))
+        return Traced.of(self.shape if shape is None else shape, labelled)
 
 
 class Labels:

@@ -1,10 +1,13 @@
 """What many rules share: activations, broadcasting, contraction."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_iss.tracing.call import Call
 from keras_iss.tracing.labels import Axis, Traced, concatenate
 
 _ELEMENTWISE_NAMES = (
@@ -49,8 +52,22 @@ def value_at_zero(function):
         return None
 
 
-def keeps_zero(function):
-    """Whether an elementwise function is zero at zero."""
+def keeps_zero(function: Callable | None) -> bool:
+    """Whether an elementwise function is zero at zero.
+
+    Args:
+        function: Function of a tensor, such as an activation; `None` is the
+            identity.
+
+    Returns:
+        Boolean.
+
+    Examples:
+        >>> import keras
+        >>> from keras_iss.tracing import keeps_zero
+        >>> keeps_zero(keras.ops.tanh), keeps_zero(keras.ops.sigmoid)
+        (True, False)
+    """
     return value_at_zero(function) == 0.0
 
 
@@ -68,8 +85,25 @@ def through(call, axis, function, what):
     return axis.with_zero(axis.zero & (value == 0.0))
 
 
-def pin_unless_elementwise(call, tensors, **activations):
-    """Pins units that an activation may mix."""
+def pin_unless_elementwise(
+    call: Call, tensors: Any, **activations: Callable | None
+) -> None:
+    """Pins units that an activation may mix.
+
+    Args:
+        call: The `Call`.
+        tensors: Nested structure of `Traced` and `Axis`, what the
+            activations are taken of.
+        **activations: Functions of a tensor, or `None`. Their keywords are
+            how the reason names them.
+
+    Examples:
+        >>> from keras_iss.tracing import pin_unless_elementwise
+        >>> def rule(call, x):
+        ...     activation = call.operation.activation
+        ...     pin_unless_elementwise(call, x, activation=activation)
+        ...     return call.output(dict(enumerate(x.axes)))
+    """
     for name, activation in activations.items():
         if not is_elementwise(activation):
             shown = getattr(activation, "__name__", repr(activation))

@@ -1,8 +1,11 @@
 """Recurrent layers and cells: they make units, and read others'."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
+from keras_iss.tracing.call import Call
 from keras_iss.tracing.labels import Traced
 from keras_iss.tracing.registry import register_rule
 from keras_iss.tracing.rules.common import (
@@ -79,18 +82,60 @@ def stacked_cells(call, inputs, states, training=None):
 
 @register_rule(keras.layers.RNN)
 def rnn(call, sequences, initial_state=None, mask=None, training=None):
-    return _recurrent(call, sequences, initial_state, ("cell", "config"))
+    return run_over_time(
+        call, sequences, initial_state, config=("cell", "config")
+    )
 
 
 @register_rule(keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
 def recurrent_layer(
     call, sequences, initial_state=None, mask=None, training=None
 ):
-    return _recurrent(call, sequences, initial_state, ())
+    return run_over_time(call, sequences, initial_state)
 
 
-def _recurrent(call, sequences, initial_state, config):
-    """A cell, run over time."""
+def run_over_time(
+    call: Call,
+    sequences: Traced,
+    initial_state: Any = None,
+    *,
+    config: tuple | dict = (),
+) -> Any:
+    """What a recurrent layer does: it runs its `cell` over time.
+
+    For the rule of a layer that is a subclass of `keras.layers.RNN`. The rule
+    of its cell is the one that makes units and names weights.
+
+    Args:
+        call: The `Call` of the layer.
+        sequences: `Traced` of shape `(batch, time, ...)`.
+        initial_state: Optional `Traced`, or list of them, the state before
+            the first step.
+        config: Where the entries of the cell's config stand in the layer's:
+            a tuple put before its keys, or a dict from its keys. Defaults to
+            the layer's own entries, as in `keras.layers.LSTM`; where the
+            layer holds a serialized cell, as `keras.layers.RNN` does, it is
+            `("cell", "config")`.
+
+    Returns:
+        The layer's outputs, `Traced`, in the structure that the layer returns
+        them, with or without states.
+
+    Examples:
+        >>> import keras, keras_iss
+        >>> from keras_iss.tracing import run_over_time
+        >>> class Reader(keras.layers.RNN):
+        ...     def call(
+        ...         self, x, initial_state=None, mask=None, training=False
+        ...     ):
+        ...         return super().call(x, initial_state, mask, training)
+        >>> @keras_iss.register_rule(Reader)
+        ... def reader(
+        ...     call, x, initial_state=None, mask=None, training=None
+        ... ):
+        ...     config = ("cell", "config")
+        ...     return run_over_time(call, x, initial_state, config=config)
+    """
     layer, cell = call.operation, call.operation.cell
     sequences = call.pin_all_but(sequences, [-1], "runs over the units")
     step = Traced.of(
