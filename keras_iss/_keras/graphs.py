@@ -122,6 +122,48 @@ def forgotten_calls(model):
             del calls[length:]
 
 
+@contextlib.contextmanager
+def recorded_calls(model):
+    """Records in which order the layers of a model are called.
+
+    Symbolically, and not from within each other.
+
+    Yields:
+        List that gets, afterwards, a pair for each call: the layer and the
+        flat list of its outputs.
+    """
+    layers = list(model._flatten_layers(include_self=False))
+    made, calls, open_calls = [], [], []
+
+    def hooked(layer, call):
+        def symbolic_call(*args, **kwargs):
+            if not open_calls:
+                made.append((layer, len(layer._inbound_nodes)))
+            open_calls.append(layer)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                open_calls.pop()
+
+        return symbolic_call
+
+    before = [vars(layer).get("symbolic_call") for layer in layers]
+    for layer in layers:
+        vars(layer)["symbolic_call"] = hooked(layer, layer.symbolic_call)
+    try:
+        yield calls
+    finally:
+        for layer, known in zip(layers, before):
+            vars(layer).pop("symbolic_call")
+            if known is not None:
+                vars(layer)["symbolic_call"] = known
+        calls += [
+            (layer, list(node.outputs))
+            for layer, number in made
+            for node in layer._inbound_nodes[number : number + 1]
+        ]
+
+
 def _plain_attributes(layer):
     plain = (bool, int, float, str, type(None))
     hidden = internal_names(layer)

@@ -12,12 +12,15 @@ from keras_iss._keras.graphs import (
     inputs_as_given,
     nodes_in_order,
     outputs_as_given,
+    recorded_calls,
     training_phase,
 )
 from keras_iss._keras.layers import inner_layers
 from keras_iss._keras.masks import attached_mask, masks_taken_off
 from keras_iss._keras.variables import without_values
 from keras_iss._objects import remade, unbuilt
+from keras_iss.tracing.call_order import check_order_of_states
+from keras_iss.tracing.errors import UntraceableError
 from keras_iss.tracing.fingerprint import Fingerprint, knows_phases
 
 # Of dimensions that are open, where it may matter.
@@ -126,10 +129,6 @@ class Graph:
             results = keras.tree.flatten(call(node, args, kwargs))
             values.update(zip(map(id, node.outputs), results))
         return keras.tree.map_structure(fill, self.outputs)
-
-
-class UntraceableError(Exception):
-    """A model has no graph that could be followed; the message says why."""
 
 
 def graph_of(model):
@@ -584,13 +583,17 @@ def _called_in(model, inputs, training):
     given = {"training": training} if takes else {}
     with forgotten_calls(model), training_phase(model, training):
         try:
-            with masks_taken_off(model, _takes_masks_off) as taken:
+            with (
+                masks_taken_off(model, _takes_masks_off) as taken,
+                recorded_calls(model) as calls,
+            ):
                 outputs = model.call(inputs, **given)
             graph = _graph(keras.Function(inputs, outputs), taken)
         except Exception as error:
             raise UntraceableError(
                 f"cannot be called on symbolic inputs ({message_of(error)})"
             ) from error
+    check_order_of_states(graph, calls)
     for node in graph.nodes:
         phase = node.kwargs.get("training")
         if phase not in (None, training) and knows_phases(node.operation):
