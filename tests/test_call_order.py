@@ -82,12 +82,6 @@ def test_the_order_of_states_is_kept_or_refused(make, order):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_call_whose_output_nobody_reads_sets_the_state():
-    _, reason = shrunk_or_reason(Twice(stateful_rnn(), ()))
-    assert "which keeps a state, several times" in reason
-
-
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "make", [lambda: layers.Dense(3), layers.BatchNormalization]
 )
