@@ -27,6 +27,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from keras_iss.counts import Counts, Weights, count
+
 OVERLAPS = ("count_twice", "once")
 
 # Columns of the table.
@@ -175,41 +177,6 @@ class Structure:
     def decides(self, part: Slice) -> bool:
         """Whether a component is removed only if it is zero in this slice."""
         return part.zeroed if self.contracted else part.counted
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Weights:
-    """A weight variable of the model, for counting.
-
-    Attributes:
-        variable: `keras.Variable`.
-        uses: Integer, how often each element is multiplied in one time step;
-            0 for biases and for an embedding that is only looked up.
-        recurrent: Boolean, whether it belongs to a recurrent layer.
-    """
-
-    variable: keras.Variable
-    uses: int
-    recurrent: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Counts:
-    """What a model is made of.
-
-    Attributes:
-        units: Integer, the components of all the structures.
-        weights: Integer, all the weights of the model.
-        recurrent_weights: Integer, the weights of its recurrent layers.
-        mult_adds: Integer, multiply-adds by weights in one time step: every
-            kernel is counted once, a convolution's once per output position.
-            Looking up an embedding multiplies nothing.
-    """
-
-    units: int
-    weights: int
-    recurrent_weights: int
-    mult_adds: int
 
 
 class UnknownStructureError(KeyError, ValueError):
@@ -425,28 +392,7 @@ class Structures(collections.abc.Collection):
             A `Counts`.
         """
         stays = self.staying(keep) if shrunk or keep is not None else {}
-        units = sum(structure.size for structure in self)
-        cut: dict[tuple[int, int], int] = {}
-        for structure in self:
-            gone = int(
-                (
-                    ~stays.get(structure.name, np.ones(structure.size, bool))
-                ).sum()
-            )
-            units -= gone
-            for part in structure.slices:
-                key = (id(part.variable), part.axis)
-                cut[key] = cut.get(key, 0) + gone * part.index.shape[1]
-        total = recurrent = mult_adds = 0
-        for entry in self._weights:
-            size = math.prod(
-                n - cut.get((id(entry.variable), axis), 0)
-                for axis, n in enumerate(entry.variable.shape)
-            )
-            total += size
-            recurrent += size * entry.recurrent
-            mult_adds += size * entry.uses
-        return Counts(units, total, recurrent, mult_adds)
+        return count(self, self._weights, stays)
 
     def _share(self, structure):
         """The part of the model's weights that one structure owns."""
