@@ -834,7 +834,7 @@ def test_a_model_does_not_fail_for_a_mistake_in_a_rule_of_keras_iss(
     def mistaken(call, x1, x2):
         return call.output({0: x1.axes[7]})
 
-    mistaken.__module__ = "keras_iss.tracing.rules.operations"
+    mistaken.__module__ = "keras_iss.tracing.rules.elementwise"
     monkeypatch.setitem(registry._OPERATION_RULES, "Multiply", mistaken)
     x, h = fixed()
     model = keras.Model(x, head(h * 2.0))
