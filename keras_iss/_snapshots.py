@@ -14,9 +14,13 @@ class Snapshot:
 
     Args:
         model: A built `keras.Model`.
+
+    Attributes:
+        model: The same.
     """
 
     def __init__(self, model: keras.Model):
+        self.model = model
         variables = state_of(model)
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not None and optimizer.built:

@@ -244,7 +244,7 @@ class ISSBudget(RemovingCallback):
 
     def go_back(self) -> None:
         """Takes a step back that is not kept yet, as after an interrupt."""
-        if self.is_tentative:
+        if self._quality is not None and self.is_tentative:
             self._quality.go_back()
             self._forget_removed()
 

@@ -84,11 +84,10 @@ class QualitySearch:
 
     def is_within(self, value: float) -> bool:
         """Whether a value is as good as asked."""
-        if not math.isfinite(value):
+        limit = self.limit
+        if limit is None or not math.isfinite(value):
             return False
-        if self.larger_is_better:
-            return value >= self.limit
-        return value <= self.limit
+        return value >= limit if self.larger_is_better else value <= limit
 
     def after_learning_epoch(self, value: float, is_last: bool) -> bool:
         """Takes note of an epoch at full size.
@@ -280,7 +279,7 @@ class QualityControl:
                 return ""
             return (
                 f"The reference is {self.monitor} {search.reference:.4g}; "
-                f"within tolerance is up to {search.limit:.4g}."
+                f"{search.limit:.4g} is the limit."
             )
         if not self.is_tentative or self._snapshot is None:
             return ""

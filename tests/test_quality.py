@@ -174,6 +174,26 @@ def test_an_interrupt_leaves_what_was_kept_and_can_be_resumed():
     assert small.get_layer("lstm").units < 16
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_an_interrupted_fit_of_keras_is_resumed_with_either_model(same):
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if budget.is_tentative:
+                raise KeyboardInterrupt
+
+    budget = keras_iss.ISSBudget(within=0.5, from_epoch=2, patience=1)
+    x, y = _data()
+    arguments = {"epochs": 8, "verbose": 0, "validation_data": (x, y)}
+    model = _model()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, callbacks=[budget, Interrupt()], **arguments)
+    assert budget.is_tentative
+    resumed = model if same else _model()
+    resumed.fit(x, y, callbacks=[budget], initial_epoch=2, **arguments)
+    assert not budget.is_tentative
+    assert budget.search.kept >= 1
+
+
 def test_a_backup_holds_the_search_and_the_model_that_was_kept(tmp_path):
     path = tmp_path / "kept.keras"
     arguments = {"within": 0.5, "from_epoch": 3, "patience": 1, "backup": path}
