@@ -9,7 +9,7 @@ import keras
 import pytest
 
 import keras_iss
-from tests.fuzz import run, script, surgery
+from tests.fuzz import checks, run, script, surgery
 from tests.fuzz.outcome import FAILED, NOT_RUN, PASSED, REFUSED
 from tests.fuzz.reduce import reduced, without_unused
 from tests.fuzz.run import Settings, check
@@ -271,3 +271,11 @@ def test_checks_leave_no_settings_behind():
     assert keras.config.dtype_policy().name == "float32"
     dtype = keras.backend.standardize_dtype(keras.ops.ones(1).dtype)
     assert dtype == "float32"
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_frozen_layer_has_no_penalty(trainable):
+    x = keras.Input((4, 3))
+    h = keras.layers.LSTM(2, trainable=trainable)(x)
+    model = keras.Model(x, keras.layers.Dense(2)(h))
+    checks.assert_penalty(model, ("recurrent",))
