@@ -101,6 +101,15 @@ def _cut(tokens, labels, count=None):
     return tuple(array[chosen] for array in cut)
 
 
+def _parts(corpus, sequences):
+    """The parts of a text, by a function of tokens and how many there are."""
+    return {
+        "train": sequences(corpus.train, 8000),
+        "valid": sequences(corpus.valid, 1000),
+        "test": sequences(corpus.test, 2000),
+    }
+
+
 def _language(data):
     corpus = text.text_folder(data, VOCABULARY)
 
@@ -115,14 +124,9 @@ def _language(data):
             x = keras.layers.Dropout(0.3)(x)
         return keras.Model(tokens, keras.layers.Dense(VOCABULARY)(x))
 
-    parts = {
-        part: _cut(tokens[:-1], tokens[1:], count)
-        for part, tokens, count in (
-            ("train", corpus.train, 8000),
-            ("valid", corpus.valid, 1000),
-            ("test", corpus.test, 2000),
-        )
-    }
+    parts = _parts(
+        corpus, lambda tokens, count: _cut(tokens[:-1], tokens[1:], count)
+    )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return Task(
         "language",
@@ -172,14 +176,7 @@ def _punctuation(data):
         x = keras.layers.Dropout(0.3)(x)
         return keras.Model(tokens, keras.layers.Dense(1 + len(SIGNS))(x))
 
-    parts = {
-        part: tagged(tokens, count)
-        for part, tokens, count in (
-            ("train", corpus.train, 8000),
-            ("valid", corpus.valid, 1000),
-            ("test", corpus.test, 2000),
-        )
-    }
+    parts = _parts(corpus, tagged)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return Task(
         "punctuation",

@@ -57,8 +57,9 @@ class ISSBudget(RemovingCallback):
     the beginning of the next epoch or with the end of the training, and half
     of the step is tried. The training stops when a step would be smaller than
     a sixty-fourth. It ends with a model that was within tolerance when its
-    step was kept, or with the full-size one and a warning. Same callback, same
-    model and an `initial_epoch`: the search goes on where it was.
+    step was kept, or with the full-size one and a warning. A training that was
+    interrupted goes on with its search if it is given the same callback, the
+    model of that moment and an `initial_epoch`.
 
     A structure with weights that are not trainable is left alone. An
     `EarlyStopping` should have `start_from_epoch=by_epoch`, or it may go back
@@ -110,12 +111,13 @@ class ISSBudget(RemovingCallback):
             Defaults to half of those up to `by_epoch`, rounded down. With
             `within`, the most epochs before the first step; half of those of
             `fit`, by default.
-        importance: `"norm"` (default) or `"taylor"`, as in
+        importance: `"norm"` (default), `"taylor"` or `"redundancy"`, as in
             `estimate_importance`; or a function of the model and its
             `Structures` that returns such a dict.
-        data: What importances are computed from, as in `estimate_importance`,
-            and what a refit reads, as in `prune`. Defaults to the `x` of
-            `keras_iss.fit`, if these are arrays, for the refit.
+        data: What `"taylor"` and `"redundancy"` are computed from, as in
+            `estimate_importance`, and what a refit reads, as in `prune`. For
+            the refit, defaults to the `x` of `keras_iss.fit`, if these are
+            arrays.
         refit: Optional boolean, whether what reads removed components is
             refitted, as by `prune(..., refit=True)`. Defaults to whether there
             are data, with `within`, and to `False` otherwise: a training that
@@ -130,10 +132,10 @@ class ISSBudget(RemovingCallback):
         ValueError: if not exactly one target is given, or one is out of range;
             if `by_epoch` or `of` is given with `within`; if `refit` lacks data;
             if `by_epoch` or `from_epoch` is; if a structure is named twice; or
-            `importance` is unknown, or `"taylor"` without data. When training
-            begins: if the size cannot be met, is met already, or `by_epoch` is
-            beyond the run; if `of` is smaller than the model. Then and at the
-            end of an epoch: if weights are NaN or infinite.
+            `importance` is unknown, or one of the two without data. When
+            training begins: if the size cannot be met, is met already, or
+            `by_epoch` is beyond the run; if `of` is smaller than the model.
+            Then and at the end of an epoch: if weights are NaN or infinite.
         TypeError: if one of these is of the wrong type.
 
     Examples:

@@ -249,7 +249,10 @@ class ProximalISS(keras.optimizers.Optimizer):
                 "which model it trains. Call `optimizer.attach(model)` before "
                 "the first step; or pass one of the callbacks of keras-iss, "
                 "such as `keras_iss.ISSLogger()`, to `model.fit`; or train "
-                "with `keras_iss.fit`."
+                "with `keras_iss.fit`. The step that this ends is half made: "
+                "on TensorFlow, compile the model anew with a new optimizer; "
+                "on JAX, which loses the weights at an error in a step, make "
+                "or load the model anew."
             )
         return model
 

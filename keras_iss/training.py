@@ -172,7 +172,7 @@ def fit(
     if kwargs.get("steps_per_epoch"):
         stream, kwargs = streamed(x, y, batch_size, kwargs)
         x, y, batch_size = stream, None, None
-    relay = _Relay(
+    joined = _JoinedCallbacks(
         callbacks,
         include,
         stream,
@@ -185,7 +185,7 @@ def fit(
     )
     epoch = initial_epoch
     try:
-        model = _smaller(model, include, relay, data, scale_dropout)
+        model = _smaller(model, include, joined, data, scale_dropout)
         while True:
             end = min((epoch // shrink_every + 1) * shrink_every, epochs)
             with _averages_put_off(model):
@@ -195,30 +195,30 @@ def fit(
                     batch_size=batch_size,
                     epochs=end,
                     verbose=verbose,
-                    callbacks=relay,
+                    callbacks=joined,
                     initial_epoch=epoch,
                     **kwargs,
                 )
             if end >= epochs or model.stop_training:
                 break
-            relay.remember(model, epoch)
+            joined.remember(model, epoch)
             epoch = end
             if not any(callback.is_tentative for callback in removing):
-                model = _smaller(model, include, relay, data, scale_dropout)
+                model = _smaller(model, include, joined, data, scale_dropout)
         if epochs > initial_epoch:
             model.optimizer.finalize_variable_values(model.trainable_weights)
-        relay.remember(model, epoch)
-        model = relay.finish(model)
-        return _smaller(model, include, relay, data, scale_dropout)
+        joined.remember(model, epoch)
+        model = joined.finish(model)
+        return _smaller(model, include, joined, data, scale_dropout)
     except BaseException as error:
-        relay.put_values_back()
+        joined.put_values_back()
         for callback in removing:
             callback.go_back()
-        error.add_note(relay.where_the_model_is())
+        error.add_note(joined.where_the_model_is())
         raise
 
 
-class _Relay(keras.callbacks.CallbackList):
+class _JoinedCallbacks(keras.callbacks.CallbackList):
     """Callbacks that take several trainings for one.
 
     Args:
@@ -361,7 +361,7 @@ def _averages_put_off(model):
             known.pop("finalize_variable_values", None)
 
 
-def _smaller(model, include, relay, data, scales_dropout):
+def _smaller(model, include, joined, data, scales_dropout):
     """The model without what is removed, made known to the callbacks."""
     if not is_built(model):
         return model
@@ -373,7 +373,7 @@ def _smaller(model, include, relay, data, scales_dropout):
     small = shrink(model, include=include, data=data)
     if scales_dropout:
         scale_dropout_of(small, before=model)
-    relay.set_model(small)
+    joined.set_model(small)
     return small
 
 
