@@ -154,7 +154,8 @@ def smaller_of_its_class(model, shapes, sizes):
     """A smaller model of the user's own class, made by its constructor.
 
     Its config is read with the old sizes in it replaced by the new ones, in
-    every way there is, until the variables have the shapes they must have.
+    every way there is, until the variables have the shapes they must have. A
+    config that holds a whole graph is what Keras has tried already.
 
     Args:
         model: A built subclassed model.
@@ -165,7 +166,10 @@ def smaller_of_its_class(model, shapes, sizes):
         The model, built, or `None`.
     """
     try:
-        places = list(_places(type(model).get_config(model), sizes))
+        config = type(model).get_config(model)
+        if {"layers", "output_layers"} <= set(config):
+            return None
+        places = list(_places(config, sizes))
     except Exception:
         return None
     choices = [
