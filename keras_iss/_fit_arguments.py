@@ -10,9 +10,10 @@ from keras_iss._checks import check_count, check_model, is_whole, number
 from keras_iss._data import check_arrays, is_arrays
 from keras_iss._keras.distribution import check_scope
 from keras_iss._keras.versions import callback_class
+from keras_iss._messages import quoted
 from keras_iss.callbacks import RemovingCallback, StructuresCallback
 from keras_iss.optimizers import proximal_of
-from keras_iss.structures import is_finite, quoted
+from keras_iss.structures.values import is_finite
 from keras_iss.surgery import shrink
 from keras_iss.surgery.models import keeps_class
 from keras_iss.tracing.find import check_include, find_structures, is_built

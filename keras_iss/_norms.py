@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_iss.structures import already_owned
+from keras_iss.structures.slices import already_owned
 
 
 class Groups:

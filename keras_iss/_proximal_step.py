@@ -5,13 +5,14 @@ import warnings
 import keras
 from keras import ops
 
+from keras_iss._messages import quoted
 from keras_iss._norms import (
     Groups,
     along_axis,
     owners_or_last,
     shared_owners,
 )
-from keras_iss.structures import by_variable, quoted
+from keras_iss.structures.slices import by_variable
 
 
 class Components:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_iss._checks import check_amount, check_count, number
-from keras_iss.structures import Structure, Structures, quoted
+from keras_iss._messages import quoted
+from keras_iss.structures import Structure, Structures
 
 
 def by_structure(

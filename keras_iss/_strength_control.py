@@ -5,7 +5,7 @@ import warnings
 from keras_iss._step_strength import StepStrength
 from keras_iss.optimizers import proximal_of
 from keras_iss.schedules import PressureRule, ProximalRule
-from keras_iss.structures import is_finite
+from keras_iss.structures.values import is_finite
 
 
 class StrengthControl:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_iss._checks import check_amount, check_flag, check_model
+from keras_iss._messages import quoted
 from keras_iss._strength_control import StrengthControl
 from keras_iss.callbacks import RemovingCallback
 from keras_iss.importance import Importance, importance_of, importances_of
@@ -27,7 +28,7 @@ from keras_iss.quality import (
 from keras_iss.refit import refit_weights
 from keras_iss.schedules import EqualSteps, check_epochs, equal_steps
 from keras_iss.selection import target_of
-from keras_iss.structures import check_finite, quoted
+from keras_iss.structures.values import check_finite
 from keras_iss.surgery.zeroing import not_kept
 from keras_iss.tracing.find import find_structures
 

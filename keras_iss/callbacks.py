@@ -25,7 +25,7 @@ from keras_iss._keras.distribution import check_scope
 from keras_iss._proximal_step import warn_of_dead
 from keras_iss.optimizers import proximal_of, tell_optimizer
 from keras_iss.selection import Threshold
-from keras_iss.structures import check_finite, is_finite, removed_of
+from keras_iss.structures.values import check_finite, is_finite, removed_of
 from keras_iss.surgery.zeroing import (
     not_kept,
     zero_components,

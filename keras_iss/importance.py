@@ -22,13 +22,9 @@ from keras_iss._keras.layers import carried_states, inner_layers
 from keras_iss._norms import Groups
 from keras_iss._selection_checks import check_importance
 from keras_iss.refit.redundancy import Redundancy
-from keras_iss.structures import (
-    Structures,
-    by_variable,
-    check_finite,
-    frozen,
-    norms_of,
-)
+from keras_iss.structures import Structures
+from keras_iss.structures.slices import by_variable
+from keras_iss.structures.values import check_finite, frozen, norms_of
 from keras_iss.tracing.find import find_structures
 
 Importance = Callable[[keras.Model, Structures], Mapping[str, np.ndarray]]

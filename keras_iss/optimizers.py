@@ -24,7 +24,7 @@ from keras_iss.regularizers import (
     attached_regularizers,
     check_strength,
 )
-from keras_iss.structures import frozen
+from keras_iss.structures.values import frozen
 from keras_iss.tracing.find import check_include, find_structures
 
 

@@ -28,11 +28,8 @@ from keras_iss._keras.hidden_states import (
 from keras_iss._keras.jax_state import is_in_compiled_step, sync_values
 from keras_iss._keras.layers import inner_layers, own_variables
 from keras_iss._norms import Groups, along_axis
-from keras_iss.structures import (
-    by_variable,
-    check_finite,
-    check_overlap,
-)
+from keras_iss.structures.slices import by_variable
+from keras_iss.structures.values import check_finite, check_overlap
 from keras_iss.tracing.find import check_include, find_structures
 
 STRENGTH = "iss_strength"

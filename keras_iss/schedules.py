@@ -17,7 +17,8 @@ from keras import ops
 from keras_iss._checks import check_count
 from keras_iss.optimizers import ProximalISS
 from keras_iss.selection import Target
-from keras_iss.structures import Structures, norms_of, removed_of
+from keras_iss.structures import Structures
+from keras_iss.structures.values import norms_of, removed_of
 
 PROXIMAL_SHARE = 0.3
 """What a `ProximalISS` takes off a mean component until the target is met."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_iss._messages import quoted
 from keras_iss._selection_checks import (
     by_structure,
     check_fits,
@@ -20,7 +21,8 @@ from keras_iss._selection_checks import (
     check_share,
     check_threshold,
 )
-from keras_iss.structures import Structures, norms_of, quoted, removed_of
+from keras_iss.structures import Structures
+from keras_iss.structures.values import norms_of, removed_of
 
 Importances = Mapping[str, np.ndarray]
 Selection = dict[str, np.ndarray]

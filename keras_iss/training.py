@@ -26,7 +26,7 @@ from keras_iss.callbacks import (
 )
 from keras_iss.dropout import scale_dropout as scale_dropout_of
 from keras_iss.optimizers import tell_optimizer
-from keras_iss.structures import is_finite
+from keras_iss.structures.values import is_finite
 from keras_iss.surgery import shrink
 from keras_iss.surgery.sampling import first_samples
 from keras_iss.tracing.find import find_structures, is_built

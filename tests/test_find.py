@@ -10,7 +10,8 @@ import pytest
 from keras import layers
 
 import keras_iss
-from keras_iss.structures import Structures, norms_of, removed_of
+from keras_iss.structures import Structures
+from keras_iss.structures.values import norms_of, removed_of
 from keras_iss.tracing.find import _grouped
 from tests.cases import CASES, head, randomize
 
@@ -184,7 +185,7 @@ def test_twice_the_layers_take_twice_the_memory(build):
 
 
 def test_a_variable_is_read_once_for_all_structures(monkeypatch):
-    from keras_iss import structures as module
+    from keras_iss.structures import values as module
 
     model = wide(12)
     structures = keras_iss.find_structures(model)

@@ -6,7 +6,7 @@ import typing
 import keras
 import numpy as np
 
-from keras_iss.structures import to_numpy
+from keras_iss.structures.values import to_numpy
 
 
 class Bias(typing.NamedTuple):

@@ -9,7 +9,8 @@ import numpy as np
 from keras_iss._keras.layers import inner_layers, own_variables
 from keras_iss.refit.places import Place
 from keras_iss.refit.readers import Reader, readers_of
-from keras_iss.structures import Structures, removed_of
+from keras_iss.structures import Structures
+from keras_iss.structures.values import removed_of
 
 MOST_ROWS = 4096
 """Kernels of more rows are left: their covariance would not fit well."""

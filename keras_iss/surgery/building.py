@@ -28,8 +28,8 @@ from keras_iss._keras.layers import (
 )
 from keras_iss._keras.masks import attach_mask, attached_mask, detach_masks
 from keras_iss._keras.models import layers_with_inputs
+from keras_iss._messages import quoted
 from keras_iss._objects import remade, unbuilt
-from keras_iss.structures import quoted
 from keras_iss.surgery.attributes import carry_attributes, layer_pairs
 from keras_iss.surgery.bidirectional import expanded, is_expanded
 from keras_iss.surgery.cutting import Cut

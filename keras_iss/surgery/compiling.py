@@ -11,9 +11,9 @@ from keras_iss._keras.optimizer_state import (
     slots,
     weights_of,
 )
+from keras_iss._messages import quoted
 from keras_iss._objects import remade
 from keras_iss.optimizers import tell_optimizer
-from keras_iss.structures import quoted
 
 
 def compile_like(old, new, variables, cut):

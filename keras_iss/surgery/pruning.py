@@ -9,7 +9,8 @@ import keras
 from keras_iss.importance import importances_of
 from keras_iss.refit import Refit, refit_weights
 from keras_iss.selection import target_of
-from keras_iss.structures import Structures, check_finite
+from keras_iss.structures import Structures
+from keras_iss.structures.values import check_finite
 from keras_iss.surgery.zeroing import not_kept, zero_components
 from keras_iss.tracing.find import find
 

@@ -11,8 +11,8 @@ import keras
 
 from keras_iss._keras.configs import trusted_configs
 from keras_iss._keras.distribution import distribution_scope
+from keras_iss._messages import quoted
 from keras_iss._scopes import known_objects
-from keras_iss.structures import quoted
 from keras_iss.surgery.building import Builder
 from keras_iss.surgery.compiling import compile_like
 from keras_iss.surgery.loading import loading_problem, shares_layers

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_iss.regularizers import carry_penalties
 from keras_iss.selection import target_of
-from keras_iss.structures import check_finite
+from keras_iss.structures.values import check_finite
 from keras_iss.surgery import verification
 from keras_iss.surgery.rebuilding import rebuild
 from keras_iss.surgery.zeroing import not_kept, zeroed_values

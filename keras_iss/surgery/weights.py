@@ -3,8 +3,8 @@
 import tempfile
 
 from keras_iss._keras.layers import carried_states
+from keras_iss._messages import quoted
 from keras_iss.regularizers import STRENGTH
-from keras_iss.structures import quoted
 
 
 class Weights:

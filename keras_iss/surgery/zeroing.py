@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_iss._keras.optimizer_state import initial_values, slots
-from keras_iss.structures import by_variable
+from keras_iss.structures.slices import by_variable
 
 _IN_MEMORY = 16 * 2**20
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from keras_iss._keras.jax_state import sync_values
 from keras_iss._keras.layers import inner_layers
+from keras_iss._messages import quoted
 from keras_iss.counts import Weights
-from keras_iss.structures import Slice, Structure, Structures, quoted
+from keras_iss.structures import Slice, Structure, Structures
 from keras_iss.tracing import rules as rules
 from keras_iss.tracing.labels import FIXED
 from keras_iss.tracing.registry import is_replaced, why_no_rule
