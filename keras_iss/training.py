@@ -29,8 +29,9 @@ from keras_iss.optimizers import tell_optimizer
 from keras_iss.structures.values import is_finite
 from keras_iss.surgery import shrink
 from keras_iss.surgery.sampling import first_samples
+from keras_iss.tracing.errors import UntraceableError
 from keras_iss.tracing.find import find_structures, is_built
-from keras_iss.tracing.graph import UntraceableError, graph_of
+from keras_iss.tracing.graph import graph_of
 
 # Samples; more than a stateful model's batch are cut off.
 _COMPARED = 256

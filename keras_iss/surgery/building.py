@@ -72,7 +72,7 @@ class Builder:
         self.classes_changed = False
         self.tensors = {}
         self._children = collections.defaultdict(dict)
-        for child in self._trace.children:
+        for child in self._trace.statements.children:
             self._children[id(child.parent)][child.path] = child.layer
 
     @property
@@ -219,7 +219,7 @@ class Builder:
         outputs = graph.run(flat, self._call)
         if self._trace.call_shapes[id(old)]:
             outputs = apart(outputs, flat)
-        elif old is self._trace.root and self._trace.mask_sources[1]:
+        elif old is self._trace.root and self._trace.mask_sources.has_any:
             outputs = without_new_masks(old, graph, inputs, outputs)
         self._replays.append(graph)
         if not isinstance(old, keras.Model):

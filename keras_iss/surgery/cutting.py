@@ -22,9 +22,9 @@ class Cut:
         self._kept = collections.defaultdict(dict)
         self._silent = collections.defaultdict(dict)
         self._settings = collections.defaultdict(list)
-        for setting in self._trace.settings:
+        for setting in self._trace.statements.settings:
             self._settings[id(setting.operation)].append(setting)
-        for use in self._trace.uses.values():
+        for use in self._trace.statements.uses.values():
             stays = self.stays(use.labels)
             if not stays.all():
                 kept = np.flatnonzero(stays)

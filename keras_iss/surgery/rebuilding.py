@@ -16,7 +16,7 @@ from keras_iss._scopes import known_objects
 from keras_iss.surgery.building import Builder
 from keras_iss.surgery.compiling import compile_like
 from keras_iss.surgery.loading import loading_problem, shares_layers
-from keras_iss.tracing.graph import UntraceableError
+from keras_iss.tracing.errors import UntraceableError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

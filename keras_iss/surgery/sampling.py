@@ -4,7 +4,9 @@ import keras
 import numpy as np
 
 from keras_iss._keras.layers import inner_layers
-from keras_iss.tracing.graph import UntraceableError, graph_of, looks_up
+from keras_iss.tracing.call_inputs import looks_up
+from keras_iss.tracing.errors import UntraceableError
+from keras_iss.tracing.graph import graph_of
 
 LENGTHS = (3, 4, 5, 8, 16, 28, 32, 64, 100, 128, 200, 256)
 """Sizes that are tried for dimensions that are open, the batch excepted."""

@@ -11,8 +11,8 @@ from keras_iss.tracing.find import find_structures as find_structures
 from keras_iss.tracing.labels import Axis as Axis
 from keras_iss.tracing.labels import Traced as Traced
 from keras_iss.tracing.registry import register_rule as register_rule
-from keras_iss.tracing.rules.common import keeps_zero as keeps_zero
-from keras_iss.tracing.rules.common import (
+from keras_iss.tracing.rules.activations import keeps_zero as keeps_zero
+from keras_iss.tracing.rules.activations import (
     pin_unless_elementwise as pin_unless_elementwise,
 )
 from keras_iss.tracing.rules.recurrent import run_over_time as run_over_time

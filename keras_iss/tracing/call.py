@@ -1,65 +1,23 @@
 """What a rule sees of the layer that it is for: its `call`."""
 
-import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from keras_iss._keras.masks import attached_mask
+from keras_iss.tracing.called_operation import Axes, CalledOperation
+from keras_iss.tracing.config_entries import ConfigEntries
+from keras_iss.tracing.conflicts import Conflict
 from keras_iss.tracing.labels import FIXED, Axis, Traced
-from keras_iss.tracing.registry import why_no_rule
+from keras_iss.tracing.statements import Child, Setting
 
 if TYPE_CHECKING:
-    from keras_iss.tracing.graph import Node
+    from keras_iss.tracing.nodes import Node
     from keras_iss.tracing.trace import Trace
 
-Axes: TypeAlias = Mapping[int, Axis | None]
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Setting:
-    """An entry of an operation's config that a cut changes.
-
-    Attributes:
-        operation: The `keras.Operation` whose config it is.
-        path: Tuple of keys into the config.
-        labels: Integer array: the entry is the number of those that stay.
-        value: The entry, where `labels` is `None`.
-    """
-
-    operation: keras.Operation
-    path: tuple
-    labels: np.ndarray | None = None
-    value: object = None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Child:
-    """A layer that another one holds, in its config under `path`."""
-
-    parent: keras.Operation
-    path: tuple
-    layer: keras.layers.Layer
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Conflict:
-    """Axes along only one of which units may go.
-
-    Attributes:
-        axes: List of integer arrays, the labels of each.
-        outcome: Integer array, labels that stand for what comes of them.
-        reason: String, why the others stay.
-    """
-
-    axes: list
-    outcome: np.ndarray
-    reason: str
-
-
-class Call:
+class Call(CalledOperation):
     """One call of a layer or operation, as its rule sees it.
 
     A rule gets one as its first argument, and makes none itself.
@@ -94,43 +52,13 @@ class Call:
         operation: keras.Operation,
         name: str,
         node: "Node | None" = None,
-        config: "_Config | None" = None,
+        config: ConfigEntries | None = None,
     ) -> None:
-        self.operation = operation
-        self.name = name
-        self.args: tuple = ()
-        self.kwargs: dict[str, Any] = {}
+        super().__init__(trace, operation, name, node)
         self.is_first = True
         self.consumed: list[list[Axis]] = []
-        self._trace = trace
-        self.node = node
-        self._config = config or _Config(operation)
-
-    def __repr__(self) -> str:
-        return f"<Call of {self.title}>"
-
-    @property
-    def title(self) -> str:
-        """How messages name the operation."""
-        return f"`{self.name}` ({type(self.operation).__name__})"
-
-    @property
-    def found_a_mask(self) -> bool:
-        """Whether Keras found a mask for what the layer is called on."""
-        if self.node is None:
-            return False
-        masks = [self.node.kwargs[key] for key in self.node.found_masks]
-        return any(x is not None for x in keras.tree.flatten(masks))
-
-    @property
-    def include(self) -> tuple[str, ...]:
-        """Tuple of the kinds of layers whose units were asked for."""
-        return self._trace.include
-
-    @property
-    def without_rule(self) -> str:
-        """What messages say of an operation that has no rule."""
-        return why_no_rule(self.operation)
+        self._statements = trace.statements
+        self._config = config or ConfigEntries(operation)
 
     def units(
         self,
@@ -152,10 +80,10 @@ class Call:
         Returns:
             An `Axis` of `size` labels.
         """
-        labels = self._trace.units(self, size, kind, key)
+        labels = self._statements.units(self, size, kind, key)
         if kind == "recurrent":
             for variable in self.operation.weights:
-                self._trace.recurrent.add(id(variable))
+                self._statements.recurrent.add(id(variable))
         axis = Axis(labels, np.full(size, zero))
         self.set_size(key, axis)
         return axis
@@ -172,7 +100,7 @@ class Call:
         Returns:
             An `Axis` of `size` labels, all zero when removed.
         """
-        labels = self._trace.unbound(self.operation, size)
+        labels = self._statements.unbound(self.operation, size)
         return Axis(labels, np.full(size, True))
 
     def weight(
@@ -191,7 +119,7 @@ class Call:
         Raises:
             ValueError: if an `Axis` has not the size of the variable's axis.
         """
-        multiplied = self._trace.multiplied
+        multiplied = self._statements.multiplied
         multiplied[id(variable)] = multiplied.get(id(variable), 0) + uses
         self._consume(axes)
         self._use(variable, axes, "weight")
@@ -249,7 +177,7 @@ class Call:
                     f"The rule of {self.title} gives {len(labels)} labels to "
                     f"axis {axis} of `{variable.path}`, of size {size}."
                 )
-            self._trace.use(
+            self._statements.use(
                 variable,
                 axis,
                 labels,
@@ -291,12 +219,12 @@ class Call:
             return None
         first = labelled[0]
         if len({len(axis) for axis in axes if axis is not None}) > 1:
-            self._trace.pin(labelled, f"{self.title} stretches an axis")
+            self._statements.pin(labelled, f"{self.title} stretches an axis")
             return None
         zero = first.zero
         for axis in axes:
             axis = Axis.fixed(len(first)) if axis is None else axis
-            self._trace.labels.tie(
+            self._statements.labels.tie(
                 first.labels, axis.labels, f"{self.title} {where}"
             )
             zero = zero & axis.zero
@@ -316,7 +244,7 @@ class Call:
                 `"sorts the units"`.
         """
         self._consume(tensors)
-        self._trace.pin(tensors, f"{self.title} {what}")
+        self._statements.pin(tensors, f"{self.title} {what}")
 
     def pin_all_but(
         self, tensor: Traced, dimensions: Iterable[int], what: str
@@ -349,7 +277,7 @@ class Call:
             Boolean.
         """
         return axis is not None and not (
-            self._trace.labels.pinned(axis.labels).all()
+            self._statements.labels.pinned(axis.labels).all()
         )
 
     def only_one(self, axes: list[Axis], what: str, size: int) -> Axis:
@@ -367,8 +295,8 @@ class Call:
             An `Axis` that stands for it until then.
         """
         self._consume(axes)
-        labels = self._trace.labels.new(size)
-        self._trace.conflicts.append(
+        labels = self._statements.labels.new(size)
+        self._statements.conflicts.append(
             Conflict(
                 [axis.labels for axis in axes], labels, f"{self.title} {what}"
             )
@@ -390,12 +318,12 @@ class Call:
             return
         zero = np.any([axis.zero for axis in axes if axis is not None], axis=0)
         free = common.labels != FIXED
-        self._trace.labels.pin(
+        self._statements.labels.pin(
             common.labels[free & ~zero],
             f"{self.title} sums over the units without weights, and they are "
             "not zero when removed",
         )
-        self._trace.contracted.append(common.labels[free & zero])
+        self._statements.contracted.append(common.labels[free & zero])
 
     def set_size(self, key: str | tuple, axis: Axis | None) -> None:
         """Says that a config entry is the size of an axis.
@@ -407,13 +335,15 @@ class Call:
         if axis is None:
             return
         operation, path = self._config.locate(key)
-        if axis.labelled and not self._trace.can_resize(self, operation, path):
+        if axis.labelled and not self._statements.can_resize(
+            self, operation, path
+        ):
             self.pin(
                 axis,
                 f"cannot be made with another `{path[-1]}`: its constructor "
                 "and `get_config` would have to hand it on",
             )
-        known = self._trace.sizes.setdefault((id(operation), path), axis)
+        known = self._statements.sizes.setdefault((id(operation), path), axis)
         self.tie(known, axis, where="is called on an axis that must stay, too")
         if axis.labelled:
             self._add_setting(key, labels=axis.labels)
@@ -429,7 +359,7 @@ class Call:
 
     def _add_setting(self, key: str | tuple, **entry: Any) -> None:
         operation, path = self._config.locate(key)
-        self._trace.settings.append(Setting(operation, path, **entry))
+        self._statements.settings.append(Setting(operation, path, **entry))
 
     def inner(
         self,
@@ -458,7 +388,7 @@ class Call:
             self._trace,
             layer,
             name or f"{self.name}/{layer.name}",
-            config=_Config(self.operation, config, self._config),
+            config=ConfigEntries(self.operation, config, self._config),
         )
         return self._trace.apply(call, args, kwargs)
 
@@ -481,40 +411,10 @@ class Call:
             Flat list of its outputs, `Traced`; `None` if it has no rule.
         """
         self._consume((args, kwargs))
-        self._trace.children.append(Child(self.operation, path, layer))
+        self._statements.children.append(Child(self.operation, path, layer))
         call = Call(self._trace, layer, f"{self.name}/{layer.name}")
         outputs = self._trace.apply(call, args, kwargs)
         return None if outputs is None else keras.tree.flatten(outputs)
-
-    def output_shapes(self) -> list[tuple]:
-        """List of the shapes of the outputs, flat."""
-        if self.node is not None:
-            return [x.shape for x in self.node.outputs]
-
-        def symbolic(x):
-            return keras.KerasTensor(x.shape) if isinstance(x, Traced) else x
-
-        args, kwargs = keras.tree.map_structure(
-            symbolic, (self.args, self.kwargs)
-        )
-        spec = self.operation.compute_output_spec(*args, **kwargs)
-        return [x.shape for x in keras.tree.flatten(spec)]
-
-    def output(self, axes: Axes | None = None, index: int = 0) -> Traced:
-        """An output with labels on some dimensions.
-
-        Args:
-            axes: Dict from dimension (may be negative) to `Axis` or `None`.
-            index: Integer, which output, in flat order.
-
-        Returns:
-            A `Traced` of the shape that the layer gives.
-        """
-        return Traced.of(self.output_shapes()[index], axes)
-
-    def outputs(self) -> list[Traced]:
-        """List of all the outputs, without labels."""
-        return [Traced.of(shape) for shape in self.output_shapes()]
 
     def same_size(self, *axes: Axis) -> None:
         """Says that axes must stay of one size, whichever units go.
@@ -524,7 +424,7 @@ class Call:
         Args:
             *axes: `Axis` objects.
         """
-        self._trace.equal_sizes.append(tuple(axis.labels for axis in axes))
+        self._statements.equal_sizes.append(tuple(axis.labels for axis in axes))
 
     def at_least(self, axis: Axis, size: int) -> None:
         """Says that an axis must keep a number of positions.
@@ -534,43 +434,3 @@ class Call:
             size: Integer, how many have to stay if there are as many.
         """
         self.same_size(axis, Axis.fixed(min(size, len(axis))))
-
-    def mask_is_known(self) -> bool:
-        """Whether it is known here if the input comes with a mask.
-
-        Inside a nested model or a wrapper, a mask that was found outside
-        arrives unseen; and one that is found inside leaves unseen.
-        """
-        in_sight, has_sources, all_in_sight = self._trace.mask_sources
-        if self.node is None or id(self.node) not in in_sight:
-            return not has_sources
-        if any(attached_mask(x) is not None for x in self.node.inputs):
-            return True
-        return all_in_sight
-
-
-class _Config:
-    """Where the entries of an operation's config are.
-
-    Args:
-        operation: The operation, or the one whose config holds it.
-        within: Tuple put before every key, or a dict from key to path.
-        outer: The `_Config` that holds it, if any.
-    """
-
-    def __init__(self, operation, within=(), outer=None):
-        self._operation = operation
-        self._within = within
-        self._outer = outer
-
-    def locate(self, key):
-        """The operation and path of an entry."""
-        if isinstance(self._within, dict):
-            path = self._within[key]
-        else:
-            path = key if isinstance(key, tuple) else (key,)
-            path = (*self._within, *path)
-        path = path if isinstance(path, tuple) else (path,)
-        if self._outer is not None:
-            return self._outer.locate(path)
-        return self._operation, path

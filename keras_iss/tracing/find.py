@@ -12,9 +12,12 @@ from keras_iss._messages import quoted
 from keras_iss.counts import Weights
 from keras_iss.structures import Slice, Structure, Structures
 from keras_iss.tracing import rules as rules
+from keras_iss.tracing.conflicts import open_conflicts, settle
 from keras_iss.tracing.labels import FIXED
 from keras_iss.tracing.registry import is_replaced, why_no_rule
-from keras_iss.tracing.trace import KINDS, Names, Trace
+from keras_iss.tracing.statements import KINDS
+from keras_iss.tracing.trace import Trace
+from keras_iss.tracing.unique_names import Names
 
 # Enough for any but contrived models; whatever is left then has to stay.
 _WALKS = 8
@@ -42,7 +45,9 @@ class Found:
         Returns:
             Integer array of the same shape.
         """
-        return _at(self._component_of, self.trace.labels.roots(labels))
+        return _at(
+            self._component_of, self.trace.statements.labels.roots(labels)
+        )
 
 
 def _at(numbers, roots):
@@ -105,7 +110,7 @@ def find(model, include=("recurrent",)):
     _check_built(model)
     sync_values(model)
     trace = _walked(model, include)
-    if not trace.makers:
+    if not trace.statements.makers:
         kinds = sorted({type(x).__name__ for x in inner_layers(model)})
         raise ValueError(
             f"`{model.name}` has no layer of the kinds {quoted(include)}: it "
@@ -129,27 +134,18 @@ def _walked(model, include):
             trace.seal(why_no_rule(model))
         else:
             trace.run()
-        conflicts = trace.open_conflicts()
+        said = trace.statements
+        conflicts = open_conflicts(said)
         if not conflicts:
             break
-        before, known = known, trace.staying_count()
+        before, known = known, said.staying_count()
         if walk == _WALKS - 1:
-            for conflict in trace.conflicts:
+            for conflict in said.conflicts:
                 for labels in (*conflict.axes, conflict.outcome):
-                    trace.labels.pin(labels, conflict.reason)
+                    said.labels.pin(labels, conflict.reason)
         elif known == before or not any(len(x) == 1 for _, x in conflicts):
-            _settle(trace, conflicts)
+            settle(said.labels, conflicts)
     return trace
-
-
-def _settle(trace, conflicts):
-    """Pins all but the longest axis of each conflict."""
-    for conflict, axes in conflicts:
-        axes = [x[~trace.labels.pinned(x)] for x in axes]
-        longest = max(axes, key=len)
-        for labels in axes:
-            if labels is not longest:
-                trace.labels.pin(labels, conflict.reason)
 
 
 def check_include(include):
@@ -198,14 +194,15 @@ def _assemble(trace):
     Nothing here compares every unit with every axis: the time grows with the
     number of positions along all the axes.
     """
-    units = _Units(trace)
+    said = trace.statements
+    units = _Units(said)
     uses = []
-    for use in trace.uses.values():
+    for use in said.uses.values():
         numbers = units.numbers(use.labels)
         positions = np.flatnonzero(numbers >= 0)
         if len(positions):
             uses.append((use, positions, numbers[positions]))
-    made = [units.numbers(maker.labels) for maker in trace.makers]
+    made = [units.numbers(maker.labels) for maker in said.makers]
     group_of = _grouped(len(units), [*(found for *_, found in uses), *made])
 
     # Groups in the order in which the makers bring their units.
@@ -224,7 +221,7 @@ def _assemble(trace):
     starts = np.searchsorted(group_of[by_group], np.arange(len(groups) + 1))
 
     makers = _listed(len(groups))
-    for maker, found in zip(trace.makers, made):
+    for maker, found in zip(said.makers, made):
         for group in np.unique(group_of[found]).tolist():
             makers[group][maker.name] = None
     slices = [[] for _ in groups]
@@ -235,7 +232,7 @@ def _assemble(trace):
             readers[group].update(use.layers)
     contracted = {
         group
-        for labels in trace.contracted
+        for labels in said.contracted
         for group in np.unique(group_of[units.found(labels)]).tolist()
     }
 
@@ -247,7 +244,7 @@ def _assemble(trace):
                 name=names.of(list(own)),
                 size=int(end - start),
                 slices=tuple(slices[group]),
-                pinned=trace.labels.reason(units.roots[by_group[start:end]]),
+                pinned=said.labels.reason(units.roots[by_group[start:end]]),
                 makers=tuple(own),
                 consumers=tuple(x for x in readers[group] if x not in own),
                 contracted=group in contracted,
@@ -258,14 +255,14 @@ def _assemble(trace):
     weights = [
         Weights(
             variable,
-            trace.multiplied.get(id(variable), 0),
-            id(variable) in trace.recurrent,
+            said.multiplied.get(id(variable), 0),
+            id(variable) in said.recurrent,
         )
         for variable in trace.root.weights
     ]
     equal_sizes = [
-        tuple(_at(component_of, trace.labels.roots(labels)) for labels in axes)
-        for axes in trace.equal_sizes
+        tuple(_at(component_of, said.labels.roots(labels)) for labels in axes)
+        for axes in said.equal_sizes
     ]
     structures = Structures(structures, weights, equal_sizes)
     return Found(structures, trace, component_of)
@@ -279,14 +276,14 @@ class _Units:
         number: Integer array: for each root, the number of its unit or -1.
     """
 
-    def __init__(self, trace):
-        self._labels = trace.labels
+    def __init__(self, said):
+        self._labels = said.labels
         self.roots = np.unique(
-            trace.labels.roots(
-                np.concatenate([maker.labels for maker in trace.makers])
+            said.labels.roots(
+                np.concatenate([maker.labels for maker in said.makers])
             )
         )
-        self.number = np.full(len(trace.labels), -1)
+        self.number = np.full(len(said.labels), -1)
         self.number[self.roots] = np.arange(len(self.roots))
 
     def __len__(self):
@@ -340,8 +337,8 @@ def _by_component(positions, components, starts):
     positions, components = positions[order], components[order]
     structure = np.searchsorted(starts, components, side="right") - 1
     present, first = np.unique(structure, return_index=True)
-    for one, found in zip(present.tolist(), np.split(positions, first[1:])):
-        yield one, found.reshape(starts[one + 1] - starts[one], -1)
+    for number, found in zip(present.tolist(), np.split(positions, first[1:])):
+        yield number, found.reshape(starts[number + 1] - starts[number], -1)
 
 
 def _listed(count):

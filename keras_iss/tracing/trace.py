@@ -1,7 +1,6 @@
 """The walk over a model: rules in, ties and pins out."""
 
 import collections
-import dataclasses
 import functools
 import inspect
 import warnings
@@ -13,59 +12,19 @@ from keras_iss._keras.errors import message_of
 from keras_iss._keras.graphs import producer
 from keras_iss._keras.layers import inner_layers
 from keras_iss._objects import is_own, remade
-from keras_iss.tracing.call import Call, Setting
-from keras_iss.tracing.configs import no_trace_left, takes_another
-from keras_iss.tracing.graph import UntraceableError, graph_of
-from keras_iss.tracing.labels import FIXED, Axis, Labels, Traced
-from keras_iss.tracing.registry import (
-    has_own_rule,
-    is_built_in,
-    is_replaced,
-    rule_for,
+from keras_iss.tracing.call import Call
+from keras_iss.tracing.configs import no_trace_left
+from keras_iss.tracing.errors import UntraceableError
+from keras_iss.tracing.graph import graph_of
+from keras_iss.tracing.labels import Traced
+from keras_iss.tracing.mask_sources import (
+    inputs_of_maskings,
+    mask_sources,
+    may_look_at_units,
 )
-
-KINDS = ("recurrent", "dense", "embedding")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Maker:
-    """A layer axis whose units were asked for."""
-
-    name: str
-    labels: np.ndarray
-
-
-class Names:
-    """Names that are given once."""
-
-    def __init__(self):
-        self._taken = set()
-        self._counts = {}
-
-    def of(self, names):
-        """The first of some names that is free, numbered if none is."""
-        name = next((x for x in names if x not in self._taken), None)
-        while name is None:
-            count = self._counts.get(names[0], 1) + 1
-            self._counts[names[0]] = count
-            if (numbered := f"{names[0]}_{count}") not in self._taken:
-                name = numbered
-        self._taken.add(name)
-        return name
-
-
-@dataclasses.dataclass(eq=False)
-class Use:
-    """What the units of one axis of one variable are, and who reads it.
-
-    The names of the layers that do are the keys of `layers`.
-    """
-
-    variable: keras.Variable
-    axis: int
-    labels: np.ndarray
-    role: str
-    layers: dict
+from keras_iss.tracing.registry import is_built_in, is_replaced, rule_for
+from keras_iss.tracing.rule_checks import check_outputs, pin_unexplained
+from keras_iss.tracing.statements import Setting, Statements
 
 
 class Trace:
@@ -76,37 +35,35 @@ class Trace:
         include: Tuple of the kinds of layers whose units are wanted.
         before: Optional `Trace` of an earlier walk over the same model. What
             had to stay on it does so from the start.
+
+    Attributes:
+        root: The model.
+        include: As given.
+        statements: `Statements`, what the rules say.
+        graphs: Dict from the `id` of a model inside to its `Graph`.
+        traced: Dict from the `id` of a symbolic tensor to its `Traced`.
+        touched: Dict from the `id` of an operation to a list of integer
+            arrays, the labels of all that it reads and gives.
+        call_shapes: Dict from the `id` of a model inside to the shapes of the
+            inputs of each of its calls.
     """
 
     def __init__(self, model, include, before=None):
         self.root = model
         self.include = include
-        self.labels = Labels()
-        self.makers = []
-        self.uses = {}
-        self.multiplied = {}
-        self.recurrent = set()
-        self.contracted = []
-        self.settings = []
-        self.children = []
-        self.equal_sizes = []
-        self.sizes = {}
-        self.conflicts = []
-        self._units = {}
-        self._unbound = collections.Counter()
-        self.resizable = {} if before is None else before.resizable
-        self._staying = {} if before is None else before.staying_units()
-        self._maker_names = Names()
-        self.warned = set() if before is None else before.warned
-        self._whole = set()
+        self.statements = Statements(
+            include, None if before is None else before.statements
+        )
         self.graphs = {} if before is None else before.graphs
-        self._called = set()
-        self._entered = {}
-        self.call_shapes = collections.defaultdict(list)
-        self._raised_by_own_rule = None
-        self.remade = {} if before is None else before.remade
         self.traced = {}
         self.touched = {}
+        self.call_shapes = collections.defaultdict(list)
+        self._called = set()
+        self._entered = {}
+        self._whole = set()
+        self.remade = {} if before is None else before.remade
+        self.warned = set() if before is None else before.warned
+        self._raised_by_own_rule = None
 
     def run(self):
         """Walks the model from its inputs to its outputs."""
@@ -117,7 +74,9 @@ class Trace:
             self._seal(Call(self, root, root.name), (), {}, str(error))
             return
         outputs = self.follow(root, [Traced.of(x.shape) for x in inputs])
-        self.pin(outputs, f"it is an output of the model `{root.name}`")
+        self.statements.pin(
+            outputs, f"it is an output of the model `{root.name}`"
+        )
 
     def seal(self, why):
         """Takes the model for one that nothing is known of."""
@@ -131,24 +90,8 @@ class Trace:
 
     @functools.cached_property
     def mask_sources(self):
-        """What makes masks, seen from the graph of the whole model.
-
-        Returns:
-            Tuple of the `id` of every node of that graph, whether any layer
-            may make a mask, and whether all that may stand in the graph.
-        """
-        nodes = self.graph(self.root).nodes
-        operations = {id(node.operation) for node in nodes}
-        sources = [
-            layer
-            for layer in inner_layers(self.root, include_self=False)
-            if _may_make_mask(layer)
-        ]
-        return (
-            {id(node) for node in nodes},
-            bool(sources),
-            all(id(layer) in operations for layer in sources),
-        )
+        """`MaskSources` of the whole model."""
+        return mask_sources(self.root, self.graph(self.root))
 
     def has_graph(self, model):
         """Whether a model was walked."""
@@ -165,44 +108,33 @@ class Trace:
         Returns:
             Its outputs, nested as the model nests them.
         """
+        graph = self.graph(model)
+        in_maskings = inputs_of_maskings(graph)
 
-        def call(node, args, kwargs):
-            one = Call(self, node.operation, prefix + node.operation.name, node)
+        def apply(node, args, kwargs):
+            call = Call(
+                self, node.operation, prefix + node.operation.name, node
+            )
             if node.only_for_masks:
-                return self._masked(one, args, kwargs, in_maskings)
+                return self._make_mask(call, args, kwargs, in_maskings)
             # The rules of the layers that make masks have dealt with them.
             kwargs = {key: kwargs[key] for key in node.given}
-            outputs = self.apply(one, args, kwargs)
+            outputs = self.apply(call, args, kwargs)
             flat = keras.tree.flatten(outputs)
             self.traced.update(zip(map(id, node.outputs), flat))
             return outputs
 
-        graph = self.graph(model)
-        in_maskings = {
-            id(x)
-            for node in graph.nodes
-            if type(node.operation) is keras.layers.Masking
-            for x in node.inputs
-        }
-        return graph.run(inputs, call)
+        return graph.run(inputs, apply)
 
-    def _masked(self, call, args, kwargs, in_maskings):
-        """What only a mask is computed from, which no unit may change.
-
-        A mask says of each time step whether it counts. Stock layers make
-        theirs of other masks and of the shapes of what they read; `Masking`
-        looks at the values, and so does its rule.
-        """
+    def _make_mask(self, call, args, kwargs, in_maskings):
+        """What only a mask is computed from, which no unit may change."""
         reads = [
             x
             for x in keras.tree.flatten((args, kwargs))
             if isinstance(x, Traced) and x.labelled
         ]
-        kind = type(call.operation).__name__
-        by_shape = kind in ("OnesLike", "ZerosLike")
-        by_rule = kind == "NotEqual" and id(call.node.inputs[0]) in in_maskings
-        if reads and not by_shape and not by_rule:
-            self.pin(reads, f"{call.title} makes a mask of it")
+        if reads and may_look_at_units(call.node, in_maskings):
+            self.statements.pin(reads, f"{call.title} makes a mask of it")
         return call.outputs()
 
     def apply(self, call, args, kwargs):
@@ -219,6 +151,17 @@ class Trace:
         return outputs
 
     def _apply(self, call, args, kwargs):
+        args, kwargs = self._begin(call, args, kwargs)
+        rule = rule_for(call.operation)
+        why = self._why_not_followed(call, rule)
+        if why is not None:
+            return self._opaque(call, args, kwargs, why)
+        if rule is None:
+            return self._nested(call, args, kwargs)
+        return self._by_rule(rule, call, args, kwargs)
+
+    def _begin(self, call, args, kwargs):
+        """Notes a call, and gives its arguments with constants as tensors."""
         operation = call.operation
         call.is_first = (
             call.node is not None and id(operation) not in self._called
@@ -226,30 +169,33 @@ class Trace:
         self._called.add(id(operation))
         for constant in keras.tree.flatten((args, kwargs)):
             if isinstance(constant, keras.Variable):
-                self.fix(constant, f"{call.title} reads a variable directly")
+                self.statements.fix(
+                    constant, f"{call.title} reads a variable directly"
+                )
         if isinstance(operation, keras.layers.Layer):
             args, kwargs = keras.tree.map_structure(
                 _constant_traced, (args, kwargs)
             )
         call.args, call.kwargs = args, kwargs
-        rule = rule_for(operation)
-        if getattr(operation, "quantization_mode", None) is not None:
+        return args, kwargs
+
+    def _why_not_followed(self, call, rule):
+        """Why nothing is known of an operation; `None` if something is."""
+        operation = call.operation
+        mode = getattr(operation, "quantization_mode", None)
+        if mode is not None:
             why = (
-                f"is quantized ({operation.quantization_mode}), and only "
-                "float weights can be cut: shrink first, then quantize"
+                f"is quantized ({mode}), and only float weights can be cut: "
+                "shrink first, then quantize"
             )
             self._warn(f"{call.title} {why}.")
-            return self._opaque(call, args, kwargs, why)
-        if rule is not None and is_own(type(operation)):
-            why = self._why_not_remade(operation)
-            if why is not None:
-                return self._opaque(call, args, kwargs, why)
+            return why
         if rule is None:
-            if isinstance(operation, (keras.Model, keras.Function)) and not (
-                isinstance(operation, keras.Model) and is_replaced(operation)
-            ):
-                return self._nested(call, args, kwargs)
-            return self._opaque(call, args, kwargs, call.without_rule)
+            return None if _has_its_graph(operation) else call.without_rule
+        return self._why_not_remade(operation)
+
+    def _by_rule(self, rule, call, args, kwargs):
+        """What the rule of an operation gives."""
         try:
             bound = inspect.signature(rule).bind(call, *args, **kwargs)
         except TypeError:
@@ -257,12 +203,12 @@ class Trace:
             return self._opaque(call, args, kwargs, why)
         for name, value in bound.arguments.items():
             if name == "mask" or name.endswith("_mask"):
-                self.pin(value, f"{call.title} takes it for a mask")
+                self.statements.pin(value, f"{call.title} takes it for a mask")
         try:
             outputs = rule(call, *args, **kwargs)
-            self._check(call, args, kwargs, outputs)
+            check_outputs(self.statements, call, args, kwargs, outputs)
             if not is_built_in(rule):
-                self._pin_unexplained(call, args, kwargs, outputs)
+                pin_unexplained(self.statements, call, args, kwargs, outputs)
         except Exception as error:
             if not is_built_in(rule) or error is self._raised_by_own_rule:
                 self._raised_by_own_rule = error
@@ -283,7 +229,9 @@ class Trace:
             warnings.warn(message, stacklevel=2)
 
     def _why_not_remade(self, operation):
-        """Why a layer of one's own could not be made in another size."""
+        """Why a layer of a user's own could not be made in another size."""
+        if not is_own(type(operation)):
+            return None
         if id(operation) not in self.remade:
             why = None
             try:
@@ -353,75 +301,10 @@ class Trace:
             for i, axis in axes.items():
                 if axis is not None:
                     path = ("batch_shape", i)
-                    self.settings.append(Setting(layer, path, axis.labels))
+                    self.statements.settings.append(
+                        Setting(layer, path, axis.labels)
+                    )
         return tied
-
-    def _check(self, call, args, kwargs, outputs):
-        """Pins what a rule says nothing of, and what cannot be."""
-        for output in keras.tree.flatten(outputs):
-            for i in output.labelled:
-                if output.shape[i] not in (None, len(output.axes[i])):
-                    raise ValueError(
-                        f"The rule of {call.title} gives "
-                        f"{len(output.axes[i])} labels to dimension {i} of an "
-                        f"output of shape {output.shape}."
-                    )
-        if not isinstance(call.operation, keras.layers.Layer):
-            return
-        for variable in call.operation.weights:
-            if (id(variable), 0) not in self.uses and len(variable.shape):
-                why = (
-                    f"{call.title} has a variable `{variable.path}` that its "
-                    "rule does not know"
-                )
-                self.pin((args, kwargs, outputs), why)
-                for used in call.operation.weights:
-                    self.fix(used, why)
-                return
-
-    def _pin_unexplained(self, call, args, kwargs, outputs):
-        """Pins the units that a rule of a user's own loses.
-
-        It may have been written with the units of the last dimension in mind
-        alone. Units along another one would be lost from sight.
-        """
-        tensors = [
-            x
-            for x in keras.tree.flatten((args, kwargs))
-            if isinstance(x, Traced)
-        ]
-        if not any(x.labelled for x in tensors):
-            return
-        handed_on = [a for x in keras.tree.flatten(outputs) for a in x.axes]
-        said = []
-        for axes in (handed_on, *call.consumed):
-            said.append(collections.Counter())
-            for axis in axes:
-                said[-1].update(self._different(axis))
-        for x in tensors:
-            # The same units may run along several dimensions of one tensor.
-            needed = collections.Counter()
-            for i in x.labelled:
-                found = self._different(x.axes[i])
-                needed.update(found)
-                if not all(
-                    any(counter[unit] >= needed[unit] for counter in said)
-                    for unit in found
-                ):
-                    self.pin(
-                        x.axes[i],
-                        f"{call.title} has a rule that does not say what "
-                        f"becomes of the units along axis {i} of its input "
-                        "(`call.output` hands them on, `call.weight` or "
-                        "`call.contract` sums over them)",
-                    )
-
-    def _different(self, axis):
-        """Set of the units along an axis, tied ones being one."""
-        if axis is None:
-            return set()
-        labels = axis.labels[axis.labels != FIXED]
-        return set(self.labels.roots(labels).tolist())
 
     def _opaque(self, call, args, kwargs, why):
         """The outputs of an operation that nothing is known of.
@@ -435,7 +318,7 @@ class Trace:
         """Pins all that an operation reads, and lists what is inside it."""
         reason = f"{call.title} {why}"
         operation = call.operation
-        self.pin((args, kwargs), reason)
+        self.statements.pin((args, kwargs), reason)
         if not isinstance(operation, keras.layers.Layer):
             return
         if "recurrent" in self.include:
@@ -444,8 +327,8 @@ class Trace:
                     self._list(layer, call, reason)
         for variable in operation.weights:
             if len(variable.shape) > 1:
-                self.multiplied.setdefault(id(variable), 1)
-            self.fix(variable, reason)
+                self.statements.multiplied.setdefault(id(variable), 1)
+            self.statements.fix(variable, reason)
 
     def _list(self, layer, outer, reason):
         """Lists a recurrent layer that the walk does not reach."""
@@ -457,149 +340,14 @@ class Trace:
             self.apply(Call(self, layer, name), (Traced.of(shape),), {})
             return
         sizes = keras.tree.flatten(layer.state_size)
-        labels = self.labels.new(max(sizes[0], 1))
-        self.makers.append(Maker(self._maker_names.of([name]), labels))
-        self.labels.pin(labels, reason)
-
-    def pin(self, tensors, reason):
-        """Pins every label of every tensor in a nested structure."""
-        for leaf in keras.tree.flatten(tensors):
-            if isinstance(leaf, Axis):
-                self.labels.pin(leaf.labels, reason)
-            elif isinstance(leaf, Traced):
-                for axis in leaf.axes:
-                    if axis is not None:
-                        self.labels.pin(axis.labels, reason)
-
-    def fix(self, variable, reason):
-        """Pins whatever units lie in a variable, now or later."""
-        for axis, size in enumerate(variable.shape):
-            labels = Axis.fixed(size).labels
-            self.use(variable, axis, labels, "weight", None, reason)
-
-    def use(self, variable, axis, labels, role, layer, reason):
-        """Says which units divide an axis of a variable."""
-        known = self.uses.get((id(variable), axis))
-        if known is None:
-            layers = {} if layer is None else {layer: None}
-            self.uses[id(variable), axis] = Use(
-                variable, axis, labels, role, layers
-            )
-            return
-        self.labels.tie(known.labels, labels, reason)
-        if (known.labels == FIXED).all():
-            known.labels = labels
-        if role == "weight":
-            known.role = role
-        if layer is not None:
-            known.layers[layer] = None
-
-    def units(self, call, size, kind, key):
-        """The labels of the units that a layer makes, the same every time."""
-        memo = (id(call.operation), key)
-        if memo not in self._units:
-            labels = self._new(memo, size)
-            if kind in self.include:
-                name = self._maker_names.of([call.name])
-                self.makers.append(Maker(name, labels))
-            else:
-                wanted = (*self.include, kind)
-                self.labels.pin(
-                    labels,
-                    f"the units of {call.title} were not asked for "
-                    f"(include={wanted!r} would let them go)",
-                )
-        return self._units[memo]
-
-    def unbound(self, operation, size):
-        """Labels that take the units of whatever they are tied to."""
-        self._unbound[id(operation)] += 1
-        return self._new((id(operation), self._unbound[id(operation)]), size)
-
-    def _new(self, memo, size):
-        self._units[memo] = labels = self.labels.new(size)
-        for positions, reason in self._staying.get(memo, ()):
-            if positions.max() < size:
-                self.labels.pin(labels[positions], reason)
-        return labels
-
-    def staying_units(self):
-        """What had to stay on this walk.
-
-        Returns:
-            Dict from what made labels to a list of pairs: the positions along
-            its axis that stay, and why.
-        """
-        return {
-            memo: self.labels.by_reason(labels)
-            for memo, labels in self._units.items()
-            if self.labels.pinned(labels).any()
-        }
-
-    def staying_count(self):
-        """Integer, how many of the labels stay."""
-        return sum(
-            int(self.labels.pinned(labels).sum())
-            for labels in self._units.values()
-        )
-
-    def can_resize(self, call, operation, path):
-        """Whether an entry of a config can be another number.
-
-        Known of classes with rules of their own. A subclass that goes by its
-        parent's rule may have a constructor that knows better.
-        """
-        borrowed = [
-            one
-            for one in (call.operation, operation)
-            if isinstance(one, keras.layers.Layer)
-            and not has_own_rule(type(one))
-        ]
-        if not borrowed:
-            return True
-        memo = (id(operation), path)
-        if memo not in self.resizable:
-            self.resizable[memo] = takes_another(operation, path)
-        return self.resizable[memo]
-
-    def open_conflicts(self):
-        """Conflicts of axes of which some may still lose units.
-
-        What comes of the others stays.
-
-        Returns:
-            List of pairs of a `Conflict` and the labels that may go, an array
-            for each of its axes that has some.
-        """
-        if not self.conflicts:
-            return []
-        wanted = np.zeros(len(self.labels), bool)
-        for maker in self.makers:
-            wanted[self.labels.roots(maker.labels)] = True
-        waiting = self.conflicts
-        while True:
-            found = [(one, self._may_go(one, wanted)) for one in waiting]
-            for one, free in found:
-                if not free:
-                    self.labels.pin(one.outcome, one.reason)
-            waiting = [one for one, free in found if free]
-            if len(waiting) == len(found):
-                return found
-
-    def _may_go(self, conflict, wanted):
-        """The labels of each axis that may go; those of nobody stay."""
-        for labels in conflict.axes:
-            own = wanted[self.labels.roots(labels)] | (labels == FIXED)
-            self.labels.pin(labels[~own], "no layer that was asked for has it")
-        free = [x[~self.labels.pinned(x)] for x in conflict.axes]
-        return [labels for labels in free if len(labels)]
+        self.statements.pinned_units(name, max(sizes[0], 1), reason)
 
 
-def _may_make_mask(layer):
-    if isinstance(layer, keras.layers.Embedding):
-        return layer.mask_zero
-    own = type(layer).__module__.startswith("keras.")
-    return isinstance(layer, keras.layers.Masking) or not own
+def _has_its_graph(operation):
+    """Whether an operation is a model that computes what its graph says."""
+    if isinstance(operation, keras.Model):
+        return not is_replaced(operation)
+    return isinstance(operation, keras.Function)
 
 
 def _constant_traced(value):

@@ -5,13 +5,8 @@ import numpy as np
 
 from keras_iss.tracing.labels import Traced
 from keras_iss.tracing.registry import register_rule
-from keras_iss.tracing.rules.common import (
-    broadcast,
-    dimensions,
-    pin_what_is_mixed,
-    reshaped,
-    through,
-)
+from keras_iss.tracing.rules.activations import pin_what_is_mixed, through
+from keras_iss.tracing.rules.common import broadcast, dimensions, reshaped
 
 
 @register_rule(

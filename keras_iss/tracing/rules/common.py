@@ -1,130 +1,12 @@
-"""What many rules share: activations, broadcasting, contraction."""
+"""What many rules share: broadcasting, contraction, another shape."""
 
 import itertools
-from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 
-from keras_iss.tracing.call import Call
 from keras_iss.tracing.labels import Axis, Traced, concatenate
-
-_ELEMENTWISE_NAMES = (
-    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu "
-    "hard_swish hard_tanh leaky_relu linear log_sigmoid mish relu relu6 "
-    "selu sigmoid silu soft_shrink softplus softsign sparse_plus "
-    "sparse_sigmoid squareplus swish tanh tanh_shrink threshold"
-).split()
-
-_ELEMENTWISE = [
-    getattr(module, name)
-    for module in (keras.activations, keras.ops)
-    for name in _ELEMENTWISE_NAMES
-    if hasattr(module, name)
-]
-
-
-# They mix along the last dimension, and nowhere else.
-_ALONG_THE_LAST = [
-    getattr(module, name)
-    for module in (keras.activations, keras.ops)
-    for name in ("softmax", "log_softmax", "sparsemax")
-    if hasattr(module, name)
-]
-
-
-def is_elementwise(activation):
-    """Whether an activation is known to act on each unit alone."""
-    return activation is None or any(
-        activation is known for known in _ELEMENTWISE
-    )
-
-
-def value_at_zero(function):
-    """The value of an elementwise function at zero, or `None` if unknown."""
-    if function is None:
-        return 0.0
-    try:
-        value = keras.ops.convert_to_numpy(function(keras.ops.zeros((1,))))
-        return float(value[0]) if value.shape == (1,) else None
-    except Exception:
-        return None
-
-
-def keeps_zero(function: Callable | None) -> bool:
-    """Whether an elementwise function is zero at zero.
-
-    Args:
-        function: Function of a tensor, such as an activation; `None` is the
-            identity.
-
-    Returns:
-        Boolean.
-
-    Examples:
-        >>> import keras
-        >>> from keras_iss.tracing import keeps_zero
-        >>> keeps_zero(keras.ops.tanh), keeps_zero(keras.ops.sigmoid)
-        (True, False)
-    """
-    return value_at_zero(function) == 0.0
-
-
-def through(call, axis, function, what):
-    """An axis of what an elementwise function gives.
-
-    Pins it where a removed unit would give no finite number, which even a
-    zero weight could not silence.
-    """
-    if axis is None:
-        return None
-    value = value_at_zero(function)
-    if value is not None and not np.isfinite(value):
-        call.pin(axis, f"{what} is not finite at zero")
-    return axis.with_zero(axis.zero & (value == 0.0))
-
-
-def pin_unless_elementwise(
-    call: Call, tensors: Any, **activations: Callable | None
-) -> None:
-    """Pins units that an activation may mix.
-
-    Args:
-        call: The `Call`.
-        tensors: Nested structure of `Traced` and `Axis`, what the
-            activations are taken of.
-        **activations: Functions of a tensor, or `None`. Their keywords are
-            how the reason names them.
-
-    Examples:
-        >>> from keras_iss.tracing import pin_unless_elementwise
-        >>> def rule(call, x):
-        ...     activation = call.operation.activation
-        ...     pin_unless_elementwise(call, x, activation=activation)
-        ...     return call.output(dict(enumerate(x.axes)))
-    """
-    for name, activation in activations.items():
-        if not is_elementwise(activation):
-            shown = getattr(activation, "__name__", repr(activation))
-            call.pin(
-                tensors,
-                f"has the {name.replace('_', ' ')} `{shown}`, which is not "
-                "known to act on each unit alone",
-            )
-
-
-def pin_what_is_mixed(call, axes, activation):
-    """Pins units that the activation of a tensor may mix.
-
-    Args:
-        call: The `Call`.
-        axes: List with an `Axis` or `None` for each dimension of the tensor.
-        activation: Function of the tensor, or `None`.
-    """
-    if any(activation is known for known in _ALONG_THE_LAST):
-        axes = axes[-1:]
-    pin_unless_elementwise(call, axes, activation=activation)
+from keras_iss.tracing.rules.activations import through
 
 
 def as_traced(value):
@@ -258,32 +140,43 @@ def contraction(call, terms, tensors, kept):
     Returns:
         Dict from dimension of the output to `Axis`.
     """
-    found = {}
+    axes = {}
+    for letter, places in _places(call, terms, tensors).items():
+        wide = _without_stretched(call, places)
+        if not any(x.axes[i] is not None for x, i in wide):
+            continue
+        known = [x.axis(i) for x, i in wide]
+        if letter not in kept:
+            call.contract(*known)
+            continue
+        common = call.tie(*known)
+        if common is not None:
+            zero = np.any([x.zero for x in known if x is not None], axis=0)
+            axes[kept.index(letter)] = common.with_zero(zero)
+    return axes
+
+
+def _places(call, terms, tensors):
+    """Dict from a letter to the tensors and dimensions that it stands for."""
+    places = {}
     for letters, tensor in zip(terms, tensors):
         repeated = [i for i, x in enumerate(letters) if letters.count(x) > 1]
         others = set(range(len(letters))).difference(repeated)
         tensor = call.pin_all_but(tensor, others, "takes a diagonal")
         for i, letter in enumerate(letters):
-            found.setdefault(letter, []).append((tensor, i))
-    axes = {}
-    for letter, places in found.items():
-        wide = [(x, i) for x, i in places if x.shape[i] != 1]
-        if wide:
-            for x, i in places:
-                if x.shape[i] == 1:
-                    call.pin(x.axes[i], "stretches a single unit")
-        wide = wide or places
-        if not any(x.axes[i] is not None for x, i in wide):
-            continue
-        if letter in kept:
-            common = call.tie(*(x.axis(i) for x, i in wide))
-            if common is not None:
-                known = [x.axis(i) for x, i in wide]
-                zero = np.any([x.zero for x in known if x is not None], axis=0)
-                axes[kept.index(letter)] = common.with_zero(zero)
-        else:
-            call.contract(*(x.axis(i) for x, i in wide))
-    return axes
+            places.setdefault(letter, []).append((tensor, i))
+    return places
+
+
+def _without_stretched(call, places):
+    """Of dimensions that meet, those that are not stretched to the others."""
+    wide = [(x, i) for x, i in places if x.shape[i] != 1]
+    if not wide:
+        return places
+    for x, i in places:
+        if x.shape[i] == 1:
+            call.pin(x.axes[i], "stretches a single unit")
+    return wide
 
 
 def concatenation(call, tensors, dimension):
@@ -325,38 +218,59 @@ def reshaped(call, tensor, shape, size_key=None):
     """
     axes = {}
     for old, new in _blocks(tensor.shape, shape):
-        labelled = [i for i in old if call.may_go(tensor.axes[i])]
-        if len(labelled) > 1:
-            # There is nothing to lose along an axis of one unit.
-            for i in labelled:
-                if tensor.shape[i] == 1:
-                    call.pin(tensor.axes[i], "drops the dimension of the unit")
-            labelled = [i for i in labelled if tensor.shape[i] != 1]
+        labelled = _dimensions_that_may_go(call, tensor, old)
         if not labelled:
             continue
-        sizes = [tensor.shape[i] for i in old]
         wide = [j for j in new if shape[j] != 1]
         what = "breaks the axis of the units apart"
-        if None in sizes or len(wide) != 1:
+        if any(tensor.shape[i] is None for i in old) or len(wide) != 1:
             call.pin([tensor.axes[i] for i in labelled], what)
-            continue
-        if len(labelled) > 1:
+        elif len(labelled) > 1:
             axes[wide[0]] = call.only_one(
                 [tensor.axes[i] for i in labelled], what, shape[wide[0]]
             )
-            continue
-        axis = tensor.axes[labelled[0]]
-        around = [1] * len(old)
-        around[old.index(labelled[0])] = -1
-        axes[wide[0]] = Axis(
-            np.broadcast_to(axis.labels.reshape(around), sizes).ravel(),
-            np.broadcast_to(axis.zero.reshape(around), sizes).ravel(),
-        )
+        else:
+            axes[wide[0]] = _flattened(tensor, old, labelled[0])
     for j, size in enumerate(shape):
         key = size_key(j) if size_key else None
         if key is not None and size is not None:
             call.set_size(key, axes.get(j) or Axis.fixed(size))
     return Traced.of(shape, axes)
+
+
+def _dimensions_that_may_go(call, tensor, dimensions):
+    """Those of some dimensions along which units may go, as far as is known.
+
+    There is nothing to lose along an axis of one unit beside another one.
+    """
+    labelled = [i for i in dimensions if call.may_go(tensor.axes[i])]
+    if len(labelled) < 2:
+        return labelled
+    for i in labelled:
+        if tensor.shape[i] == 1:
+            call.pin(tensor.axes[i], "drops the dimension of the unit")
+    return [i for i in labelled if tensor.shape[i] != 1]
+
+
+def _flattened(tensor, dimensions, labelled):
+    """The axis of several dimensions in one, of which one has labels.
+
+    Args:
+        tensor: `Traced`.
+        dimensions: List of integers, in order.
+        labelled: Integer, that one of them.
+
+    Returns:
+        `Axis`.
+    """
+    axis = tensor.axes[labelled]
+    sizes = [tensor.shape[i] for i in dimensions]
+    around = [1] * len(dimensions)
+    around[dimensions.index(labelled)] = -1
+    return Axis(
+        np.broadcast_to(axis.labels.reshape(around), sizes).ravel(),
+        np.broadcast_to(axis.zero.reshape(around), sizes).ravel(),
+    )
 
 
 def _blocks(old, new):

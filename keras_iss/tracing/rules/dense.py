@@ -7,14 +7,13 @@ from keras_iss._keras.versions import layer_class
 from keras_iss._keras.weights import embeddings_of, kernel_of
 from keras_iss.tracing.labels import Axis
 from keras_iss.tracing.registry import register_rule
-from keras_iss.tracing.rules.common import (
-    each,
+from keras_iss.tracing.rules.activations import (
     is_elementwise,
     keeps_zero,
-    pin_if_taken_for_a_bias,
     pin_unless_elementwise,
     pin_what_is_mixed,
 )
+from keras_iss.tracing.rules.common import each, pin_if_taken_for_a_bias
 
 
 @register_rule(keras.layers.Dense)

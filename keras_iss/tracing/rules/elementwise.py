@@ -7,12 +7,12 @@ import numpy as np
 
 from keras_iss.tracing.labels import Traced
 from keras_iss.tracing.registry import operation_rule
+from keras_iss.tracing.rules.activations import through
 from keras_iss.tracing.rules.common import (
     as_traced,
     broadcast,
     elementwise,
     pin_if_taken_for_a_bias,
-    through,
 )
 
 # They are not finite everywhere.

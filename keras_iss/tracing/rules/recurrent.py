@@ -8,12 +8,11 @@ import numpy as np
 from keras_iss.tracing.call import Call
 from keras_iss.tracing.labels import Traced
 from keras_iss.tracing.registry import register_rule
-from keras_iss.tracing.rules.common import (
-    broadcast,
-    concatenation,
+from keras_iss.tracing.rules.activations import (
     keeps_zero,
     pin_unless_elementwise,
 )
+from keras_iss.tracing.rules.common import broadcast, concatenation
 
 TIME = 1
 
