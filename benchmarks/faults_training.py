@@ -159,7 +159,9 @@ def interrupt(model, fit, callback):
 
 def alive(model):
     """The number of components that are not removed."""
-    return sum(one.alive for one in keras_iss.find_structures(model))
+    return sum(
+        structure.alive for structure in keras_iss.find_structures(model)
+    )
 
 
 def left_behind(model, penalty, regularizer):
@@ -222,8 +224,8 @@ def interrupts(way, seed, moments):
         now = interrupt(model, fit, callback)
         counts["interrupts"] += 1
         counts["lost_by_python"] += max(getattr(callback, "sent", 1) - 1, 0)
-        for one in {id(m): m for m in (model, now)}.values():
-            for what in left_behind(one, penalty, regularizer):
+        for checked in {id(m): m for m in (model, now)}.values():
+            for what in left_behind(checked, penalty, regularizer):
                 counts[what] += 1
                 models.pop(penalty, None)
         if way == "exception" or moment % 3 == 2:

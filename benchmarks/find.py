@@ -73,7 +73,7 @@ def measure(job):
         structures, finding = timed(keras_iss.find_structures, model)
     assert len(structures.free) == count
     _, printing = timed(str, structures)
-    keep = {one.name: UNITS // 2 for one in structures}
+    keep = {structure.name: UNITS // 2 for structure in structures}
     _, pruning = timed(keras_iss.prune, model, keep=keep)
     counts, counting = timed(structures.counts, shrunk=True)
     assert counts.units == count * UNITS // 2

@@ -207,7 +207,10 @@ def penalty(task, _, found=None):
     import keras_iss
 
     model = task.compiled(units=found and found["units"])
-    almost_all = sum(one.size for one in keras_iss.find_structures(model)) - 1
+    almost_all = (
+        sum(structure.size for structure in keras_iss.find_structures(model))
+        - 1
+    )
     callback = keras_iss.ISSBudget(units=almost_all)
     return keras_iss.fit(model, task.x, task.y, **task.arguments(callback))
 

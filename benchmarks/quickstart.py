@@ -74,17 +74,17 @@ def table_of(runs):
         "seconds",
     ):
         table.add_column(title, justify="right")
-    for one in runs:
-        dense, ratio = one["dense"], one["ratio"]
+    for made in runs:
+        dense, ratio = made["dense"], made["ratio"]
         longer = dense["test_as_many_updates"]
         table.add_row(
-            str(one["seed"]),
+            str(made["seed"]),
             f"{dense['test']:.2f}",
-            f"{one['iss']['test']:.2f}",
+            f"{made['iss']['test']:.2f}",
             f"{100 * (ratio['test'] - 1):+.1f} %",
             f"{100 * ratio['recurrent_weights']:.1f} %",
             f"{longer:.2f}",
-            f"{one['seconds']:.0f}",
+            f"{made['seconds']:.0f}",
         )
     return table
 
@@ -94,7 +94,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     seeds = parser.parse_args().seeds
-    runs = [with_ratios(one) for one in [run(seed) for seed in seeds]]
+    runs = [with_ratios(made) for made in [run(seed) for seed in seeds]]
     Console().print(table_of(runs))
     write("quickstart", {"runs": runs})
 

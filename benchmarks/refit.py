@@ -146,8 +146,8 @@ def vowels(path):
         found.append(np.array([x.split(",") for x in channels], "float32").T)
         labels.append(int(label) - 1)
     padded = np.zeros((len(found), max(map(len, found)), 12), "float32")
-    for target, one in zip(padded, found):
-        target[: len(one)] = one
+    for target, values in zip(padded, found):
+        target[: len(values)] = values
     return padded, np.array(labels)
 
 

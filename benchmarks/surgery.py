@@ -139,17 +139,17 @@ def main():
         table.add_column(title, justify="right")
     table.add_row(
         "seconds",
-        *(f"{one['seconds']:.2f}" for one in runs),
+        *(f"{measured['seconds']:.2f}" for measured in runs),
         f"{SECONDS_LIMIT:.2f}",
     )
     table.add_row(
         "comparison, of shrink",
-        *(f"{one['verify_of_shrink']:.0%}" for one in runs),
+        *(f"{measured['verify_of_shrink']:.0%}" for measured in runs),
         f"{VERIFY_LIMIT:.0%}",
     )
     table.add_row(
         "more memory, MB",
-        *(f"{one['memory_more'] / 1e6:.0f}" for one in runs),
+        *(f"{measured['memory_more'] / 1e6:.0f}" for measured in runs),
         f"{runs[0]['memory_limit'] / 1e6:.0f}",
     )
     Console().print(table)

@@ -239,13 +239,13 @@ class _JoinedCallbacks(keras.callbacks.CallbackList):
         self._epoch = None
         super().__init__(callbacks, **kwargs)
         checkpoints = [
-            one
-            for one in self.callbacks
-            if isinstance(one, keras.callbacks.ModelCheckpoint)
+            callback
+            for callback in self.callbacks
+            if isinstance(callback, keras.callbacks.ModelCheckpoint)
         ]
         self._saves = bool(checkpoints)
         self._saves_batches = any(
-            one.save_freq != "epoch" for one in checkpoints
+            callback.save_freq != "epoch" for callback in checkpoints
         )
 
     def set_model(self, model):
@@ -292,9 +292,9 @@ class _JoinedCallbacks(keras.callbacks.CallbackList):
             super().on_epoch_end(epoch, logs)
 
     def _remove(self):
-        for one in self.callbacks:
-            if isinstance(one, RemovingCallback):
-                one.remove_at_end_of(self._epoch)
+        for callback in self.callbacks:
+            if isinstance(callback, RemovingCallback):
+                callback.remove_at_end_of(self._epoch)
 
     def _whole_files(self, saves):
         return saved_whole(self.model) if saves else contextlib.nullcontext()
@@ -322,20 +322,23 @@ class _JoinedCallbacks(keras.callbacks.CallbackList):
             model: The model that was trained.
             epoch: Integer, the first epoch it was trained for.
         """
-        for one in self.callbacks:
+        for callback in self.callbacks:
             if (
-                isinstance(one, keras.callbacks.EarlyStopping)
-                and one.best_weights is not None
-                and (one.best_epoch >= epoch or id(one) not in self._best)
+                isinstance(callback, keras.callbacks.EarlyStopping)
+                and callback.best_weights is not None
+                and (
+                    callback.best_epoch >= epoch
+                    or id(callback) not in self._best
+                )
             ):
-                self._best[id(one)] = model
+                self._best[id(callback)] = model
 
     def finish(self, model):
         """Ends the training, and gives the model that comes out of it."""
-        for one in self.callbacks:
-            if id(one) in self._best and one.restore_best_weights:
-                model = self._best[id(one)]
-                one.set_model(model)
+        for callback in self.callbacks:
+            if id(callback) in self._best and callback.restore_best_weights:
+                model = self._best[id(callback)]
+                callback.set_model(model)
         super().on_train_end(self._logs)
         if model is not self.model:
             model.history = self._history

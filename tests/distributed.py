@@ -48,9 +48,9 @@ def compiled():
     h = layers.LSTM(12, return_sequences=True, name="one")(x)
     h = layers.GRU(8, name="two")(h)
     model = keras.Model(x, layers.Dense(2)(h))
-    for one in keras_iss.find_structures(model):
+    for structure in keras_iss.find_structures(model):
         # Every third component is short.
-        for part in one.slices:
+        for part in structure.slices:
             value = keras.ops.convert_to_numpy(part.variable).copy()
             short = (slice(None),) * part.axis + (part.index[::3].ravel(),)
             value[short] *= 0.02
@@ -94,39 +94,39 @@ def train():
     return model, model.predict(x, verbose=0)
 
 
-def compare(one, several):
+def compare(alone, several):
     """Fails unless two models are the same, and lost something.
 
     Args:
-        one: A model and its outputs.
+        alone: A model and its outputs.
         several: The same of the other one.
     """
     sizes = [
         [model.get_layer(name).units for name in ("one", "two")]
-        for model, _ in (one, several)
+        for model, _ in (alone, several)
     ]
     assert sizes[0] == sizes[1] < [12, 8], sizes
-    np.testing.assert_allclose(one[1], several[1], atol=1e-4)
-    assert np.abs(one[1]).max() > 0.01
+    np.testing.assert_allclose(alone[1], several[1], atol=1e-4)
+    assert np.abs(alone[1]).max() > 0.01
 
 
 def mirrored():
-    one = train()
+    alone = train()
     outside = compiled()
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-        compare(one, train())
+        compare(alone, train())
         with pytest.raises(ValueError, match="made outside the scope"):
             keras_iss.fit(outside, *data(), callbacks=callbacks())
 
 
 def data_parallel():
-    one = train()
+    alone = train()
     devices = keras.distribution.list_devices()
     assert len(devices) == 2
     keras.distribution.set_distribution(
         keras.distribution.DataParallel(devices=devices)
     )
-    compare(one, train())
+    compare(alone, train())
 
 
 def multi_worker():

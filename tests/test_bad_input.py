@@ -224,16 +224,16 @@ def test_a_shared_variable_that_would_be_cut_in_two_ways():
     x = sequence()
     shared = layers.Dense(2, name="shared")
     fixed = keras.Input((None, 2))
-    one = layers.Concatenate()([lstm(4, name="one")(x), fixed])
+    joined = layers.Concatenate()([lstm(4, name="one")(x), fixed])
     two = lstm(6, name="two")(x)
-    y = layers.Add()([shared(one), shared(two)])
+    y = layers.Add()([shared(joined), shared(two)])
     model = keras.Model([x, fixed], y)
     randomize(model)
     structures = keras_iss.find_structures(model)
     # Units 0 to 3 go together; what meets the fixed rows must stay.
     assert structures["one"].size == 4 and structures["one"].pinned is None
-    pinned = [one for one in structures if one.pinned]
-    assert [one.size for one in pinned] == [2]
+    pinned = [structure for structure in structures if structure.pinned]
+    assert [structure.size for structure in pinned] == [2]
     assert "`shared`" in pinned[0].pinned and "kernel" in pinned[0].pinned
     with pytest.raises(ValueError, match="`shared`"):
         keras_iss.shrink(model, keep={pinned[0].name: 1})

@@ -248,12 +248,12 @@ def test_scores_that_make_no_sense(importance, error, message):
 
 
 def test_a_structure_that_is_named_twice(model):
-    one = keras_iss.find_structures(model)["a"]
+    structure = keras_iss.find_structures(model)["a"]
     with pytest.raises(ValueError, match="`a` twice"):
-        keras_iss.ISSBudget({"a": 2, one: 3})
+        keras_iss.ISSBudget({"a": 2, structure: 3})
     with pytest.raises(ValueError, match="`a` twice"):
         keras_iss.prune(
-            model, weights=0.5, importance={"a": [1] * 4, one: [1] * 4}
+            model, weights=0.5, importance={"a": [1] * 4, structure: [1] * 4}
         )
 
 
@@ -405,8 +405,8 @@ def skipping():
 
 def middle(model):
     """The median norm of the units that are tied."""
-    one = keras_iss.find_structures(model, BOTH)["skip"]
-    return float(np.median(one.norms()))
+    structure = keras_iss.find_structures(model, BOTH)["skip"]
+    return float(np.median(structure.norms()))
 
 
 def units(model):
@@ -431,7 +431,7 @@ def test_kinds_that_a_callback_names_are_cut(callback):
     small = train(model, callback(middle(model)))
     assert units(small)["skip"] == units(small)["l"] < 8
     structures = keras_iss.find_structures(small, BOTH)
-    assert all(one.alive == one.size for one in structures)
+    assert all(structure.alive == structure.size for structure in structures)
 
 
 def test_kinds_that_an_optimizer_names_are_cut():

@@ -89,14 +89,14 @@ not_on_jax = pytest.mark.skipif(
 def test_a_proximal_step_does_not_take_more_than_is_asked(optimizer):
     """Where most components are short, as after another training."""
     model = single(40)
-    one = keras_iss.find_structures(model)["lstm"]
-    for variable, axis, index in one.slices:
+    structure = keras_iss.find_structures(model)["lstm"]
+    for variable, axis, index in structure.slices:
         value = keras.ops.convert_to_numpy(variable).copy()
         value[(slice(None),) * axis + (index[:30].ravel(),)] *= 0.01
         variable.assign(value)
     optimizer = keras_iss.ProximalISS(optimizer, strength=1e-4)
     train(model, keras_iss.ISSBudget(units=0.7), optimizer=optimizer)
-    assert one.alive == 28
+    assert structure.alive == 28
 
 
 @not_on_jax
@@ -211,7 +211,7 @@ def test_the_penalty_acts_from_the_second_batch():
     model = single()
     keras_iss.ISSRegularizer(0.5).attach(model)
     structures = keras_iss.find_structures(model)
-    total = sum(one.norms().sum() for one in structures)
+    total = sum(structure.norms().sum() for structure in structures)
     seen = []
 
     class Batches(keras.callbacks.Callback):

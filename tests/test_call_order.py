@@ -73,9 +73,9 @@ def test_the_order_of_states_is_kept_or_refused(make, order):
     x = np.random.default_rng(0).normal(size=(2, 4, 5)).astype("float32")
     for training in (False, True):
         expected, got = (m(x, training=training) for m in (model, small))
-        for one, other in zip(expected, got, strict=True):
+        for wanted, other in zip(expected, got, strict=True):
             np.testing.assert_allclose(
-                keras.ops.convert_to_numpy(one),
+                keras.ops.convert_to_numpy(wanted),
                 keras.ops.convert_to_numpy(other),
                 atol=1e-5,
             )

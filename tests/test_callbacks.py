@@ -27,10 +27,10 @@ def threshold_between(structure):
 
 def test_short_components_are_removed_at_the_end_of_an_epoch():
     model = compiled(keras.optimizers.SGD(0.0))
-    one = keras_iss.find_structures(model)["lstm_1"]
-    norms, threshold = one.norms(), threshold_between(one)
+    structure = keras_iss.find_structures(model)["lstm_1"]
+    norms, threshold = structure.norms(), threshold_between(structure)
     train(model, keras_iss.ISSPruneCallback(threshold))
-    np.testing.assert_array_equal(one.removed(), norms < threshold)
+    np.testing.assert_array_equal(structure.removed(), norms < threshold)
 
 
 def test_a_structure_keeps_its_longest_component():
@@ -41,8 +41,8 @@ def test_a_structure_keeps_its_longest_component():
 
 def test_pruning_every_few_epochs():
     model = compiled(keras.optimizers.SGD(0.0))
-    one = keras_iss.find_structures(model)["lstm_1"]
-    prune = keras_iss.ISSPruneCallback(threshold_between(one), every=2)
+    structure = keras_iss.find_structures(model)["lstm_1"]
+    prune = keras_iss.ISSPruneCallback(threshold_between(structure), every=2)
     alive = train(model, prune, keras_iss.ISSLogger(), epochs=3)
     assert alive["lstm_1_alive"] == [5, 3, 3]
 
@@ -59,18 +59,18 @@ class Regrow(keras.callbacks.Callback):
 @pytest.mark.parametrize("keep_removed", [False, True])
 def test_removed_components_stay_removed_if_kept_so(keep_removed):
     model = compiled(keras.optimizers.Adam(0.01))
-    one = keras_iss.find_structures(model)["lstm_1"]
+    structure = keras_iss.find_structures(model)["lstm_1"]
     prune = keras_iss.ISSPruneCallback(
-        threshold_between(one), every=2, keep_removed=keep_removed
+        threshold_between(structure), every=2, keep_removed=keep_removed
     )
     history = train(model, Regrow(), prune, keras_iss.ISSLogger(), epochs=5)
     alive = history["lstm_1_alive"]
     # The first epoch prunes nothing, and the kernel is long ever after.
     assert alive == [5] * 5
     model = compiled(keras.optimizers.Adam(0.01))
-    one = keras_iss.find_structures(model)["lstm_1"]
+    structure = keras_iss.find_structures(model)["lstm_1"]
     prune = keras_iss.ISSPruneCallback(
-        threshold_between(one), keep_removed=keep_removed
+        threshold_between(structure), keep_removed=keep_removed
     )
     alive = train(model, prune, Regrow(), keras_iss.ISSLogger(), epochs=3)
     assert alive["lstm_1_alive"][0] == 3
@@ -79,12 +79,12 @@ def test_removed_components_stay_removed_if_kept_so(keep_removed):
 
 def test_frozen_components_are_zero_after_averaging_weights():
     model = compiled(keras.optimizers.SGD(0.1, use_ema=True))
-    one = keras_iss.find_structures(model)["lstm_1"]
+    structure = keras_iss.find_structures(model)["lstm_1"]
     prune = keras_iss.ISSPruneCallback(
-        threshold_between(one), every=2, keep_removed=True
+        threshold_between(structure), every=2, keep_removed=True
     )
     train(model, prune, epochs=3)
-    assert one.alive == 3
+    assert structure.alive == 3
 
 
 def test_zero_components_get_no_gradient():
@@ -217,9 +217,9 @@ def test_a_model_that_its_first_step_builds():
 
 def test_a_frozen_callback_starts_anew_with_every_fit():
     model = compiled(keras.optimizers.SGD(0.0))
-    one = keras_iss.find_structures(model)["lstm_1"]
+    structure = keras_iss.find_structures(model)["lstm_1"]
     prune = keras_iss.ISSPruneCallback(
-        threshold_between(one), keep_removed=True
+        threshold_between(structure), keep_removed=True
     )
     train(model, prune)
     small = keras_iss.shrink(model)

@@ -35,9 +35,9 @@ def start(kind, how, *arguments):
 def free_ports(count):
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for socket_ in sockets:
+            socket_.bind(("127.0.0.1", 0))
+        return [socket_.getsockname()[1] for socket_ in sockets]
 
 
 # Kinds of devices, and ways to learn: with a regularizer, unless it says.
@@ -63,6 +63,6 @@ def test_two_devices_give_what_one_gives(kind, how):
         running = [start(kind, how, rank, *ports) for rank in (0, 1)]
     else:
         running = [start(kind, how)]
-    for one in running:
-        printed, _ = one.communicate(timeout=300)
-        assert one.returncode == 0, printed
+    for process in running:
+        printed, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, printed

@@ -110,12 +110,12 @@ def test_the_best_span_ends_where_it_begins_or_later():
 
 
 def test_an_answer_that_is_cut_off_trains_nothing():
-    (one,) = questions.questions_of(squad("a b c d e", "d e", 6), "here")
-    vocabulary = questions.Vocabulary.of([one], at_least=1)
-    (whole,) = questions.numbered([one], vocabulary, 5, 9)
+    (question,) = questions.questions_of(squad("a b c d e", "d e", 6), "here")
+    vocabulary = questions.Vocabulary.of([question], at_least=1)
+    (whole,) = questions.numbered([question], vocabulary, 5, 9)
     assert whole.span == (3, 4)
     for longest in (3, 4):
-        (cut,) = questions.numbered([one], vocabulary, longest, 9)
+        (cut,) = questions.numbered([question], vocabulary, longest, 9)
         assert cut.span is None and len(cut.tokens) == longest
 
 
@@ -131,18 +131,18 @@ def test_batches_hold_passages_of_about_one_length():
     assert lengths == [[4, 5, 6], [81, 86, 91]]
     inputs, targets = questions.arrays(batches[0], 16)
     assert inputs["context_words"].shape[1] % 20 == 0
-    for i, one in enumerate(batches[0]):
+    for i, question in enumerate(batches[0]):
         at = targets["start"][i]
         x = vocabulary.words["x"]
         assert inputs["context_words"][i, at] == x
-        assert (inputs["context_words"][i, len(one.tokens) :] == 0).all()
+        assert (inputs["context_words"][i, len(question.tokens) :] == 0).all()
 
 
 def test_words_with_a_vector_come_after_those_without(tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text("which 1 2\nzebra 9 9\nb 3 4\n")
-    (one,) = questions.questions_of(squad("a b a b q", "b", 2), "here")
-    made = questions.Vocabulary.of([one], path, at_least=2, size=2)
+    (question,) = questions.questions_of(squad("a b a b q", "b", 2), "here")
+    made = questions.Vocabulary.of([question], path, at_least=2, size=2)
     assert made.words == {"a": 2, "b": 3, "which": 4}
     assert made.words_without_vector == 3
     np.testing.assert_array_equal(made.vectors, [[3, 4], [1, 2]])
@@ -153,10 +153,10 @@ def test_made_questions_have_their_answers_in_the_passage(tmp_path):
     made = recurring_spans.make(tmp_path, each=3, seed=1)
     found = questions.questions_of(made, "made")
     assert len(found) > 5
-    for one in found:
-        assert recurring_spans.BLANK in one.question
-        answer = one.answers[0]
-        assert one.context.lower().count(answer.lower()) == 1
+    for question in found:
+        assert recurring_spans.BLANK in question.question
+        answer = question.answers[0]
+        assert question.context.lower().count(answer.lower()) == 1
     assert made == recurring_spans.make(tmp_path, each=3, seed=1)
     assert made != recurring_spans.make(tmp_path, each=3, seed=2)
 
@@ -166,12 +166,12 @@ def test_xquad_is_read_and_its_answers_survive_tokens():
     found = questions.read_squad_json(XQUAD)
     assert len(found) == 1190
     same = 0
-    for one in found:
-        tokens = questions.tokenize(one.context)
-        end = one.start + len(one.answers[0])
-        span = questions.token_span(tokens, one.start, end)
-        answer = questions.text_of(one.context, tokens, *span)
-        same += questions.exact_match(answer, one.answers)
+    for question in found:
+        tokens = questions.tokenize(question.context)
+        end = question.start + len(question.answers[0])
+        span = questions.token_span(tokens, question.start, end)
+        answer = questions.text_of(question.context, tokens, *span)
+        same += questions.exact_match(answer, question.answers)
     assert same / len(found) > 0.98
     train, test = questions.by_article(found, answering.TESTED_ARTICLES)
     assert len({q.title for q in train}) == 40
@@ -235,9 +235,11 @@ def test_missing_data_is_named(tmp_path):
         questions.read_vectors(tmp_path / "no", set(), 2)
     with pytest.raises(SystemExit, match=r"no files \*.txt"):
         answering.load(tmp_path)
-    (one,) = questions.questions_of(squad("a b", "a", 0), "here")
+    (question,) = questions.questions_of(squad("a b", "a", 0), "here")
     with pytest.raises(SystemExit, match="1 articles"):
-        questions.by_article([one, dataclasses.replace(one, id="2")], 8)
+        questions.by_article(
+            [question, dataclasses.replace(question, id="2")], 8
+        )
 
 
 def test_too_little_text_is_said():

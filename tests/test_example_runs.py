@@ -69,7 +69,7 @@ def lstm(texts, tmp_path_factory):
 def check_run(printed, out, names, score):
     """What every run leaves behind."""
     summary = json.loads((out / "table.json").read_text())
-    rows = {one["row"]: one for one in summary["rows"]}
+    rows = {row["row"]: row for row in summary["rows"]}
     assert list(rows) == list(names)
     for name, row in rows.items():
         result = json.loads((out / name / "result.json").read_text())

@@ -131,11 +131,11 @@ def work(model):
     structures = keras_iss.find_structures(model, ("recurrent", "dense"))
     str(structures)
     structures.counts(shrunk=True)
-    for one in structures:
-        for maker in one.makers:
+    for structure in structures:
+        for maker in structure.makers:
             assert maker in structures
     if structures.free:
-        keep = {one.name: [0] for one in structures.free}
+        keep = {structure.name: [0] for structure in structures.free}
         keras_iss.prune(model, keep=keep, include=("recurrent", "dense"))
 
 
@@ -211,22 +211,33 @@ def test_all_structures_at_once_are_as_each_by_itself(name, overlap):
     keras_iss.prune(model, keep={structures.free[0].name: [1]})
     norms = norms_of(structures, overlap)
     removed = removed_of(structures)
-    for one in structures:
-        np.testing.assert_allclose(norms[one.name], one.norms(overlap))
-        np.testing.assert_array_equal(removed[one.name], one.removed())
+    for structure in structures:
+        np.testing.assert_allclose(
+            norms[structure.name], structure.norms(overlap)
+        )
+        np.testing.assert_array_equal(
+            removed[structure.name], structure.removed()
+        )
     assert sum(gone.sum() for gone in removed.values()) > 0
 
 
 def test_axes_that_stay_equal_do_so_through_a_chain():
     """Each direction is as wide as the next one, whatever goes."""
     model = CASES["bidirectional_concat"]()
-    one, other = keras_iss.find_structures(model).free[:2]
+    forward, other = keras_iss.find_structures(model).free[:2]
     first, second = np.arange(6), np.arange(6, 12)
     structures = Structures(
-        [one, other], (), [(second, first), (first, second)]
+        [forward, other], (), [(second, first), (first, second)]
     )
-    stays = structures.staying({one.name: [0, 3, 5], other.name: [2]})
-    assert stays[one.name].tolist() == [True, False, False, True, False, True]
+    stays = structures.staying({forward.name: [0, 3, 5], other.name: [2]})
+    assert stays[forward.name].tolist() == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
     assert stays[other.name].tolist() == [True, True, True, False, False, False]
 
 
@@ -238,5 +249,5 @@ def test_units_of_one_huge_layer_are_found():
         kernel_initializer="zeros",
         recurrent_initializer="zeros",
     )(x)
-    one = keras_iss.find_structures(keras.Model(x, head(h)))["huge"]
-    assert one.size == 3000 and one.alive == 3000
+    structure = keras_iss.find_structures(keras.Model(x, head(h)))["huge"]
+    assert structure.size == 3000 and structure.alive == 3000

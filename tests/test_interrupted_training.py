@@ -260,19 +260,19 @@ def test_a_strength_is_the_one_that_the_user_gave(hook, tmp_path):
 def test_a_proximal_strength_is_the_one_that_the_user_gave(hook, fit):
     model = compiled(keras_iss.ProximalISS("sgd", strength=0.125))
     interrupted(model, [budget(), Raise(hook)], fit=fit)
-    for one in (model, model.history.model):
-        assert one.optimizer.strength == 0.125
-        assert [float(v) for v in one.optimizer.variables].count(0.125) == 1
+    for trained in (model, model.history.model):
+        assert trained.optimizer.strength == 0.125
+        assert [float(v) for v in trained.optimizer.variables].count(0.125) == 1
     model = model.history.model
     alive = [s.alive for s in keras_iss.find_structures(model)]
     norms = [s.norms().sum() for s in keras_iss.find_structures(model)]
     model.compile(model.optimizer, NoLoss())
     model.train_on_batch(X, Y)
     rate = float(model.optimizer.learning_rate)
-    for count, before, one in zip(
+    for count, before, structure in zip(
         alive, norms, keras_iss.find_structures(model)
     ):
-        lost = before - one.norms("once").sum()
+        lost = before - structure.norms("once").sum()
         assert lost > 0.5 * count * rate * 0.125
 
 
@@ -440,9 +440,9 @@ def test_an_interrupt_leaves_the_optimizer_its_averages():
     interrupted(
         model, [budget(), Raise("on_train_batch_end")], fit=keras_iss.fit
     )
-    for one in (model, model.history.model):
-        assert "finalize_variable_values" not in vars(one.optimizer)
-        assert "save" not in vars(one)
+    for trained in (model, model.history.model):
+        assert "finalize_variable_values" not in vars(trained.optimizer)
+        assert "save" not in vars(trained)
 
 
 @not_on_jax

@@ -189,7 +189,7 @@ def test_with_a_tied_embedding_the_width_is_one_structure():
     (structure,) = keras_iss.find_structures(model)
     assert structure.name == "rhn"
     assert not structure.pinned
-    owned = {one.variable.path for one in structure.slices}
+    owned = {part.variable.path for part in structure.slices}
     assert {v.path for v in model.trainable_variables} >= owned
     assert embedding.embeddings.path in owned
     tokens = np.arange(10)[None]
@@ -250,7 +250,10 @@ def test_shrinking_keeps_the_outputs_and_trains_on(build, x):
     random_weights(model)
     structures = keras_iss.find_structures(model)
     assert structures.free
-    keep = {one.name: range(0, one.size, 2) for one in structures.free}
+    keep = {
+        structure.name: range(0, structure.size, 2)
+        for structure in structures.free
+    }
     keras_iss.prune(model, keep={k: list(v) for k, v in keep.items()})
     model.compile("adam", "mse")
     small = keras_iss.shrink(model)
@@ -304,6 +307,7 @@ def test_a_file_of_the_shrunk_network_computes_what_the_pruned_one_did(
     assert not any("CUSTOM" in name for name in done.operators)
     with contextlib.closing(Server("lite")) as lite:
         ((got,),) = [
-            one.values() for one in lite(path, [("serve", {"tokens": data})])
+            outputs.values()
+            for outputs in lite(path, [("serve", {"tokens": data})])
         ]
     np.testing.assert_allclose(got, expected, atol=1e-5)

@@ -64,13 +64,15 @@ def expected(model, step):
     structures = keras_iss.find_structures(model)
     wanted = values(model)
     factors, roles = {}, {}
-    for one in structures.free:
-        norms = one.norms(overlap="once")
-        factors[one.name] = np.maximum(0, 1 - step / np.maximum(norms, 1e-30))
-    for one in structures.free:
-        for k, factor in enumerate(factors[one.name]):
+    for structure in structures.free:
+        norms = structure.norms(overlap="once")
+        factors[structure.name] = np.maximum(
+            0, 1 - step / np.maximum(norms, 1e-30)
+        )
+    for structure in structures.free:
+        for k, factor in enumerate(factors[structure.name]):
             owned = {}
-            for part in one.slices:
+            for part in structure.slices:
                 if part.role in ("weight", "bias"):
                     path = part.variable.path
                     mask = owned.setdefault(
@@ -115,13 +117,16 @@ def test_overlapping_groups_take_the_factors_of_both(build, step):
 
 def test_what_is_shorter_than_the_step_is_exactly_zero():
     model = stacked()
-    norms = [one.norms("once") for one in keras_iss.find_structures(model).free]
+    norms = [
+        structure.norms("once")
+        for structure in keras_iss.find_structures(model).free
+    ]
     step = float(np.median(np.concatenate(norms)))
     only_proximal(model, strength=step, rate=1.0)
-    for one, before in zip(keras_iss.find_structures(model).free, norms):
+    for structure, before in zip(keras_iss.find_structures(model).free, norms):
         gone = before < step
-        np.testing.assert_array_equal(one.removed(), gone)
-        for part in one.slices:
+        np.testing.assert_array_equal(structure.removed(), gone)
+        for part in structure.slices:
             if part.zeroed:
                 value = keras.ops.convert_to_numpy(part.variable)
                 zeroed = np.take(value, part.index[gone].ravel(), part.axis)
@@ -176,16 +181,16 @@ def test_zeros_are_exact_and_stay_and_shrink(kind):
     x, y = data_for(model)
     model.fit(x, y, batch_size=8, epochs=12, verbose=0)
     structures = keras_iss.find_structures(model)
-    gone = {one.name: one.removed() for one in structures}
-    total = sum(one.size for one in structures)
+    gone = {structure.name: structure.removed() for structure in structures}
+    total = sum(structure.size for structure in structures)
     assert 0 < structures.counts(shrunk=True).units < total
     small = keras_iss.shrink(model)
     np.testing.assert_allclose(
         small.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5
     )
     model.fit(x, y, batch_size=8, epochs=1, verbose=0)
-    for one in structures:
-        assert one.removed()[gone[one.name]].all()
+    for structure in structures:
+        assert structure.removed()[gone[structure.name]].all()
     assert type(small.optimizer) is keras_iss.ProximalISS
     small.fit(x, y, batch_size=8, epochs=1, verbose=0)
     assert int(small.optimizer.iterations) == int(model.optimizer.iterations)
@@ -261,8 +266,8 @@ def test_loss_scaling_changes_no_step(scaled):
         plain, keras_iss.ProximalISS(keras.optimizers.SGD(0.05), strength=1.0)
     )
     x, y = data_for(model)
-    for one in (model, plain):
-        one.fit(x, y, batch_size=8, epochs=3, verbose=0, shuffle=False)
+    for trained in (model, plain):
+        trained.fit(x, y, batch_size=8, epochs=3, verbose=0, shuffle=False)
     for path, value in values(plain).items():
         np.testing.assert_allclose(
             values(model)[path], value, rtol=1e-4, atol=1e-5

@@ -290,8 +290,8 @@ def test_the_penalty_of_bidaf_without_the_attended_rows():
 
 def test_all_structures_of_bidaf_are_found_and_none_is_pinned():
     structures = keras_iss.find_structures(small_bidaf())
-    assert {one.name: one.size for one in structures} == SIZES
-    assert not [one.name for one in structures if one.pinned]
+    assert {structure.name: structure.size for structure in structures} == SIZES
+    assert not [structure.name for structure in structures if structure.pinned]
 
 
 def test_shrinking_bidaf_changes_no_output():

@@ -23,7 +23,8 @@ def shrunk(model, keep=None):
     randomize(model)
     structures = keras_iss.find_structures(model)
     keep = keep or {
-        one.name: list(range(one.size - 2)) for one in structures.free
+        structure.name: list(range(structure.size - 2))
+        for structure in structures.free
     }
     keras_iss.prune(model, keep=keep)
     # What `shrink` compares is not to be what tells.
@@ -34,13 +35,13 @@ def shrunk(model, keep=None):
 
 
 def same_outputs(first, second, x, tolerance=1e-5):
-    for one, other in zip(
+    for wanted, other in zip(
         keras.tree.flatten(first(x)), keras.tree.flatten(second(x)), strict=True
     ):
-        one, other = map(ops.convert_to_numpy, (one, other))
+        wanted, other = map(ops.convert_to_numpy, (wanted, other))
         scale = max(1.0, np.abs(other).max())
         np.testing.assert_allclose(
-            one, other, rtol=tolerance, atol=scale * tolerance
+            wanted, other, rtol=tolerance, atol=scale * tolerance
         )
 
 
@@ -435,10 +436,10 @@ def test_a_model_of_ones_own_class_keeps_settings_layers_and_losses():
     assert type(small) is Weighted
     assert (small.alpha, small.steps) == (5.0, 7)
     assert small.function is model.function
-    old, new = (one.heads[0].kernel for one in (model, small))
+    old, new = (holder.heads[0].kernel for holder in (model, small))
     np.testing.assert_array_equal(np.array(new), np.array(old))
-    for one in (model, small):
-        one.fit(x, y, epochs=2, verbose=0, shuffle=False)
+    for trained in (model, small):
+        trained.fit(x, y, epochs=2, verbose=0, shuffle=False)
     assert small.evaluate(x, y, verbose=0) == pytest.approx(
         model.evaluate(x, y, verbose=0), rel=1e-4
     )
@@ -564,7 +565,9 @@ def test_directions_of_unequal_size_see_the_mask_that_they_saw(
     if sequences:
         outputs += [layers.GRU(3)(y) for y in h]
     model = keras.Model(x, outputs)
-    names = [one.name for one in keras_iss.find_structures(model).free]
+    names = [
+        structure.name for structure in keras_iss.find_structures(model).free
+    ]
     keep = {name: 3 + i for i, name in enumerate(names[:2])}
     if given in ("states", "both"):
         # States tie their sizes to those of the dense layers, which stay.
@@ -684,8 +687,8 @@ def test_a_call_in_python_comes_back_exact(cls):
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
     same_outputs(small, model, x, 1e-5)
     noisy = [
-        (ops.convert_to_numpy(one(x, training=True)) for _ in range(2))
-        for one in (model, small)
+        (ops.convert_to_numpy(called(x, training=True)) for _ in range(2))
+        for called in (model, small)
     ]
     changes = [not np.allclose(a, b) for a, b in noisy]
     assert changes[0] == changes[1]
@@ -865,8 +868,8 @@ def test_a_model_that_only_its_class_can_load_keeps_its_class(tmp_path):
     assert type(small) is Feedback and small.sizes == [2, 3]
     assert small.factor == 0.5
     same_outputs(small, model, x, 1e-5)
-    for one in (model, small):
-        one.train_on_batch(x, np.ones((2, 3)))
+    for trained in (model, small):
+        trained.train_on_batch(x, np.ones((2, 3)))
     same_outputs(small, model, x, 1e-4)
     small.save(tmp_path / "small.keras")
     again = keras.models.load_model(
@@ -1085,8 +1088,8 @@ def test_directions_of_different_sizes_stay_and_are_named():
         name="both",
     )
     found = keras_iss.find_structures(keras.Model(x, both(x)))
-    assert all("`both`" in one.pinned for one in found)
-    assert all("different sizes" in one.pinned for one in found)
+    assert all("`both`" in structure.pinned for structure in found)
+    assert all("different sizes" in structure.pinned for structure in found)
 
 
 @pytest.mark.parametrize("first", [False, True])
@@ -1152,8 +1155,8 @@ def test_what_attention_did_to_a_mask_is_as_it_was(reader, when, inside):
     small = keras_iss.shrink(model, verify=False)
     assert small.get_layer("lstm").units == 3
     same_outputs(small, model, x)
-    for one, other in zip(small(x), model(x)):
-        masks = [getattr(y, "_keras_mask", None) for y in (one, other)]
+    for got, other in zip(small(x), model(x)):
+        masks = [getattr(y, "_keras_mask", None) for y in (got, other)]
         assert (masks[0] is None) == (masks[1] is None)
 
 
@@ -1221,13 +1224,17 @@ def test_directions_of_different_sizes_can_be_cut_again(masked, wrapped):
         model = keras.Model(x, layers.TimeDistributed(inner)(x))
     else:
         model = inner
-    names = [one.name for one in keras_iss.find_structures(model).free]
+    names = [
+        structure.name for structure in keras_iss.find_structures(model).free
+    ]
     assert len(names) == 2
     sizes = dict(zip(names, ([0, 2], [1, 2, 3, 4])))
     small = shrunk(model, sizes)
     again = keras_iss.find_structures(small)
-    assert [one.size for one in again.free] == [2, 4]
-    shrunk(small, {one.name: one.size - 1 for one in again.free})
+    assert [structure.size for structure in again.free] == [2, 4]
+    shrunk(
+        small, {structure.name: structure.size - 1 for structure in again.free}
+    )
 
 
 # What a file would forget.

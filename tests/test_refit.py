@@ -131,8 +131,8 @@ def test_a_refitted_model_is_as_exactly_pruned_as_any(name):
             assert set(stays) <= set(kept[structure.name])
         assert structures.refit.error <= structures.refit.error_of_cut
         small = keras_iss.shrink(model, include=include, verify=False)
-    for one, other in zip(outputs(model, data), outputs(small, data)):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-5)
+    for wanted, other in zip(outputs(model, data), outputs(small, data)):
+        np.testing.assert_allclose(wanted, other, rtol=1e-4, atol=2e-5)
 
 
 def test_what_reads_unlike_a_kernel_is_left_and_said_so():
@@ -185,8 +185,8 @@ def test_steps_that_are_masked_do_not_count():
         copy.set_weights(model.get_weights())
         keras_iss.prune(copy, keep={"rnn": 3}, data=data, refit=True)
         kernels.append(copy.get_weights())
-    for one, other in zip(*kernels):
-        np.testing.assert_allclose(one, other, atol=1e-4)
+    for wanted, other in zip(*kernels):
+        np.testing.assert_allclose(wanted, other, atol=1e-4)
 
 
 def test_a_refit_that_makes_it_worse_is_rejected(monkeypatch):
@@ -210,8 +210,8 @@ def test_a_refit_that_makes_it_worse_is_rejected(monkeypatch):
         "head/kernel",
         "rnn/lstm_cell/recurrent_kernel",
     }
-    for one, other in zip(*(model.get_weights() for model in models)):
-        np.testing.assert_array_equal(one, other)
+    for wanted, other in zip(*(model.get_weights() for model in models)):
+        np.testing.assert_array_equal(wanted, other)
 
 
 def test_an_error_on_the_way_leaves_the_model_as_it_was(monkeypatch):
@@ -230,8 +230,8 @@ def test_an_error_on_the_way_leaves_the_model_as_it_was(monkeypatch):
     monkeypatch.setattr("keras_iss.surgery.pruning.zero_components", fails)
     with pytest.raises(MemoryError):
         keras_iss.prune(model, keep={"rnn": 4}, data=inputs(), refit=True)
-    for one, other in zip(before, model.get_weights()):
-        np.testing.assert_array_equal(one, other)
+    for wanted, other in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(wanted, other)
 
 
 @pytest.mark.parametrize("form", ["inputs", "pair", "batches", "dataset"])

@@ -65,13 +65,13 @@ def test_the_penalty_of_a_bidirectional_stack_is_the_formula():
     model = keras.Model(x, head(h))
     randomize(model)
     keras_iss.ISSRegularizer(0.01).attach(model)
-    one, two = model.get_layer("one"), model.get_layer("two")
+    first, two = model.get_layer("one"), model.get_layer("two")
     readers = [two.forward_layer.cell.kernel, two.backward_layer.cell.kernel]
     out = [model.get_layer("head").kernel]
     squares = np.concatenate(
         [
-            lstm_squares(one.forward_layer.cell, readers),
-            lstm_squares(one.backward_layer.cell, readers, 6),
+            lstm_squares(first.forward_layer.cell, readers),
+            lstm_squares(first.backward_layer.cell, readers, 6),
             lstm_squares(two.forward_layer.cell, out),
             lstm_squares(two.backward_layer.cell, out, 5),
         ]

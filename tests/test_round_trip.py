@@ -49,10 +49,10 @@ def some_components(structures, seed=0):
     """A random choice of what to keep: about half, in turn more and less."""
     rng = np.random.default_rng(seed)
     return {
-        one.name: rng.choice(
-            one.size, max(1, one.size // 2 - i % 2), replace=False
+        structure.name: rng.choice(
+            structure.size, max(1, structure.size // 2 - i % 2), replace=False
         ).tolist()
-        for i, one in enumerate(structures.free)
+        for i, structure in enumerate(structures.free)
     }
 
 
@@ -125,13 +125,15 @@ def test_a_shrunk_model_computes_what_the_pruned_one_did(name, folders):
         small.output if not isinstance(small, keras.Sequential) else [0],
         [np.random.default_rng(1).normal(size=y.shape) for y in found],
     )
-    for one in (model, small):
+    for trained in (model, small):
         # Whole steps are compiled faster on JAX than the operations in them.
         eager = keras.backend.backend() != "jax"
-        one.compile(keras.optimizers.SGD(0.01), "mse", run_eagerly=eager)
+        trained.compile(keras.optimizers.SGD(0.01), "mse", run_eagerly=eager)
     if "mask" in name:
         # A mask acts on the loss too.
-        losses = [one.test_on_batch(x, targets) for one in (model, small)]
+        losses = [
+            trained.test_on_batch(x, targets) for trained in (model, small)
+        ]
         np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
     # It trains.

@@ -33,8 +33,8 @@ FAIL_IN_KERAS = {
 def flat_head(x):
     """A dense layer over all that a function gives."""
     heads = [
-        layers.Dense(2)(layers.Flatten()(ops.cast(one, "float32")))
-        for one in keras.tree.flatten(x)
+        layers.Dense(2)(layers.Flatten()(ops.cast(output, "float32")))
+        for output in keras.tree.flatten(x)
     ]
     return heads[0] if len(heads) == 1 else ops.concatenate(heads)
 
@@ -72,8 +72,10 @@ def pruned_and_shrunk(model, include=("recurrent",), seed=0):
     rng = np.random.default_rng(seed)
     structures = keras_iss.find_structures(model, include)
     keep = {
-        one.name: rng.choice(one.size, max(1, one.size // 2), replace=False)
-        for one in structures.free
+        structure.name: rng.choice(
+            structure.size, max(1, structure.size // 2), replace=False
+        )
+        for structure in structures.free
     }
     keras_iss.prune(model, keep=keep, include=include)
     small = keras_iss.shrink(model, include=include)
@@ -85,8 +87,8 @@ def assert_equal(model, small):
     x = inputs_for(model)
     # JAX compiles a model faster than the operations in it.
     wanted, found = (
-        one.predict(x, verbose=0) if BACKEND == "jax" else one(x)
-        for one in (model, small)
+        called.predict(x, verbose=0) if BACKEND == "jax" else called(x)
+        for called in (model, small)
     )
     for name in wanted:
         np.testing.assert_allclose(
@@ -343,7 +345,7 @@ def test_what_convolutions_over_time_give_is_cut(data_format):
     model = keras.Model(x, outputs)
     randomize(model)
     structures = keras_iss.find_structures(model)
-    assert [one.pinned for one in structures] == [None, None]
+    assert [structure.pinned for structure in structures] == [None, None]
     assert_equal(model, pruned_and_shrunk(model))
 
 

@@ -49,9 +49,9 @@ def test_the_highest_scored_stay():
     model = stacked()
     importance = {"one": np.arange(16.0), "two": np.arange(12.0)}
     structures = keras_iss.prune(model, weights=0.4, importance=importance)
-    for one in structures:
-        gone = one.removed()
-        assert 0 < gone.sum() < one.size
+    for structure in structures:
+        gone = structure.removed()
+        assert 0 < gone.sum() < structure.size
         np.testing.assert_array_equal(np.sort(gone)[::-1], gone)
 
 
@@ -157,15 +157,15 @@ def test_a_taylor_score_is_the_square_of_gradient_times_weight():
     importance = keras_iss.estimate_importance(model, (x, y), by="taylor")
     weights = model.get_weights()
     step = 1e-2
-    for one in keras_iss.find_structures(model):
-        for k in range(0, one.size, 5):
+    for structure in keras_iss.find_structures(model):
+        for k in range(0, structure.size, 5):
             losses = []
             for factor in (1 + step, 1 - step):
                 scaled = {
                     v.path: w.copy() for v, w in zip(model.weights, weights)
                 }
                 owned = {}
-                for part in one.slices:
+                for part in structure.slices:
                     if part.counted:
                         path = part.variable.path
                         mask = owned.setdefault(
@@ -179,7 +179,7 @@ def test_a_taylor_score_is_the_square_of_gradient_times_weight():
                 losses.append(model.evaluate(x, y, verbose=0))
             change = (losses[0] - losses[1]) / (2 * step)
             np.testing.assert_allclose(
-                importance[one.name][k], change**2, rtol=0.05, atol=1e-4
+                importance[structure.name][k], change**2, rtol=0.05, atol=1e-4
             )
     model.set_weights(weights)
 

@@ -50,10 +50,10 @@ def test_lengths_are_the_norms_of_the_paper(overlap):
 
 def test_lengths_do_not_count_biases():
     model = language_model()
-    one = keras_iss.find_structures(model)["lstm_1"]
-    before = one.norms()
+    structure = keras_iss.find_structures(model)["lstm_1"]
+    before = structure.norms()
     model.get_layer("lstm_1").cell.bias.assign(np.full(20, 7.0))
-    np.testing.assert_array_equal(one.norms(), before)
+    np.testing.assert_array_equal(structure.norms(), before)
 
 
 def test_a_component_is_removed_only_if_every_weight_is_exactly_zero():
@@ -69,9 +69,9 @@ def test_a_component_is_removed_only_if_every_weight_is_exactly_zero():
 
 
 def test_overlap_has_two_values():
-    one = keras_iss.find_structures(language_model())["lstm_1"]
+    structure = keras_iss.find_structures(language_model())["lstm_1"]
     with pytest.raises(ValueError, match="count_twice"):
-        one.norms(overlap="thrice")
+        structure.norms(overlap="thrice")
 
 
 def test_structures_are_found_by_the_end_of_their_path():

@@ -69,9 +69,9 @@ def test_a_threshold_prunes_what_is_shorter():
     norms = {s.name: s.norms() for s in keras_iss.find_structures(model)}
     threshold = np.median(np.concatenate(list(norms.values())))
     structures = keras_iss.prune(model, threshold=threshold)
-    for one in structures:
-        wanted = norms[one.name] < threshold
-        np.testing.assert_array_equal(one.removed(), wanted)
+    for structure in structures:
+        wanted = norms[structure.name] < threshold
+        np.testing.assert_array_equal(structure.removed(), wanted)
 
 
 def test_a_structure_keeps_its_longest_component_whatever_the_threshold():
@@ -97,7 +97,7 @@ def test_numpy_integers_are_counts_and_indices():
     model = language_model()
     keep = {"lstm_1": np.int64(3), "lstm_2": np.array([0, 2])}
     structures = keras_iss.prune(model, keep=keep)
-    assert [one.alive for one in structures] == [3, 2]
+    assert [structure.alive for structure in structures] == [3, 2]
 
 
 def test_a_threshold_leaves_pinned_structures_alone():
@@ -304,7 +304,7 @@ def test_directions_of_one_size_stay_a_wrapper():
 def test_directions_stay_of_one_size_where_a_mask_would_be_lost():
     model = CASES["through_a_mask_from_outside_a_nested_model"]()
     structures = keras_iss.find_structures(model)
-    names = [one.name for one in structures][:2]
+    names = [structure.name for structure in structures][:2]
     small = keras_iss.shrink(model, keep={names[0]: 4, names[1]: 2})
     inner = next(x for x in small.layers if isinstance(x, keras.Model))
     both = inner.layers[1]
@@ -344,10 +344,10 @@ def test_a_mask_goes_on_behind_directions_of_different_size():
     y = np.zeros((2, 5, 2))
     far = y.copy()
     far[0, -2:] = 100.0  # Masked steps.
-    for one in (model, keras_iss.shrink(model)):
-        one.compile("sgd", "mse", run_eagerly=True)
-        near = one.evaluate(x, y, verbose=0)
-        assert one.evaluate(x, far, verbose=0) == pytest.approx(near)
+    for trained in (model, keras_iss.shrink(model)):
+        trained.compile("sgd", "mse", run_eagerly=True)
+        near = trained.evaluate(x, y, verbose=0)
+        assert trained.evaluate(x, far, verbose=0) == pytest.approx(near)
 
 
 class NoConfig(keras.layers.Layer):
@@ -381,7 +381,7 @@ def test_a_layer_without_a_config_stays_as_it_is():
         predict(small, data), predict(model, data), rtol=1e-5, atol=1e-5
     )
     assert [v.path for v in small.weights] == [v.path for v in model.weights]
-    old, new = (one.get_layer("stubborn") for one in (model, small))
+    old, new = (holder.get_layer("stubborn") for holder in (model, small))
     assert new is not old and new.scale is not old.scale
     new.scale.assign([7.0, 7.0])
     assert not (np.array(old.scale) == 7.0).any()
@@ -702,8 +702,8 @@ def test_learning_rates_need_no_config(rate):
     assert model.optimizer._learning_rate is rate
     fit(model, steps=2)
     fit(small, steps=2)
-    for one, other in zip(values(keras_iss.shrink(model)), values(small)):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    for wanted, other in zip(values(keras_iss.shrink(model)), values(small)):
+        np.testing.assert_allclose(wanted, other, rtol=1e-5, atol=1e-6)
 
 
 class Boosted(keras.optimizers.Adam):
@@ -885,7 +885,7 @@ def test_what_several_layers_hold_stays_shared(build):
     model = keras.Model(x, head(layers.Concatenate()(build(x))))
     randomize(model)
     structures = keras_iss.find_structures(model)
-    keep = {one.name: 3 for one in structures.free}
+    keep = {structure.name: 3 for structure in structures.free}
     keras_iss.prune(model, keep=keep)
     small = keras_iss.shrink(model)
     assert small.count_params() == structures.counts(shrunk=True).weights

@@ -179,13 +179,13 @@ MIXING = {
 
 @pytest.mark.parametrize("name", MIXING)
 def test_what_mixes_or_indexes_the_units_pins_them_and_is_named(name):
-    one = structure_read_by(MIXING[name])
-    assert one.pinned
-    named = one.pinned.replace("`", " ").split()
+    structure = structure_read_by(MIXING[name])
+    assert structure.pinned
+    named = structure.pinned.replace("`", " ").split()
     assert any(
         word.startswith(name.split("_of_")[0].split("_over_")[0])
         for word in named
-    ), one.pinned
+    ), structure.pinned
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -195,8 +195,8 @@ def test_an_activation_that_mixes_the_units_pins_them(backward):
     if backward:
         layer = layers.Bidirectional(layer)
     model = keras.Model(x, head(layer(x)))
-    for one in keras_iss.find_structures(model):
-        assert "softmax" in one.pinned
+    for structure in keras_iss.find_structures(model):
+        assert "softmax" in structure.pinned
 
 
 @pytest.mark.parametrize(
@@ -234,30 +234,32 @@ def test_finding_leaves_the_losses_of_a_subclassed_model():
 def test_an_activation_of_ones_own_pins():
     x = sequence()
     h = layers.GRU(6, activation=lambda x: ops.tanh(x), name="gru")(x)
-    one = keras_iss.find_structures(keras.Model(x, head(h)))["gru"]
-    assert "activation" in one.pinned
+    structure = keras_iss.find_structures(keras.Model(x, head(h)))["gru"]
+    assert "activation" in structure.pinned
 
 
 def test_a_model_output_pins():
     x = sequence()
     h = lstm(6, name="lstm")(x)
-    one = keras_iss.find_structures(keras.Model(x, [h, head(h)]))["lstm"]
-    assert "output of the model" in one.pinned
+    structure = keras_iss.find_structures(keras.Model(x, [h, head(h)]))["lstm"]
+    assert "output of the model" in structure.pinned
 
 
 def test_a_state_from_outside_pins():
     x, state = sequence(), keras.Input((6,))
     h = layers.GRU(6, name="gru")(x, initial_state=state)
-    one = keras_iss.find_structures(keras.Model([x, state], head(h)))["gru"]
-    assert one.pinned
+    structure = keras_iss.find_structures(keras.Model([x, state], head(h)))[
+        "gru"
+    ]
+    assert structure.pinned
 
 
 def test_units_that_were_not_asked_for_pin_what_they_meet():
     x, h = fixed()
     y = layers.Add()([h, layers.Dense(6, name="projection")(x)])
     model = keras.Model(x, head(y))
-    one = keras_iss.find_structures(model)["lstm"]
-    assert "projection" in one.pinned and "'dense'" in one.pinned
+    structure = keras_iss.find_structures(model)["lstm"]
+    assert "projection" in structure.pinned and "'dense'" in structure.pinned
     both = keras_iss.find_structures(model, include=("recurrent", "dense"))
     assert both["lstm"] is both["projection"]
     assert both["lstm"].pinned is None
@@ -287,7 +289,7 @@ def test_a_component_with_a_bias_stays_where_units_are_summed():
     assert structures["lstm"].removed().tolist() == [False] * 4 + [True] * 2
     small = keras_iss.shrink(model)
     x = np.random.default_rng(0).normal(size=(2, 4, FEATURES))
-    y, z = (ops.convert_to_numpy(one(x)) for one in (model, small))
+    y, z = (ops.convert_to_numpy(called(x)) for called in (model, small))
     np.testing.assert_allclose(y, z, rtol=1e-5, atol=1e-5)
 
 
@@ -323,15 +325,15 @@ def test_a_recurrent_layer_in_a_layer_without_a_rule_is_listed_and_pinned():
     model = keras.Model(x, head(Unknown(name="outer")(lstm(6, name="lstm")(x))))
     structures = keras_iss.find_structures(model)
     assert structures["outer/inner"].size == 4
-    for one in structures:
-        assert "`outer` (Unknown) has no rule" in one.pinned
+    for structure in structures:
+        assert "`outer` (Unknown) has no rule" in structure.pinned
 
 
 def test_a_recurrent_layer_over_a_cell_without_a_rule_is_listed_and_pinned():
     x = sequence()
     model = keras.Model(x, head(layers.RNN(UnknownCell(), name="rnn")(x)))
-    one = keras_iss.find_structures(model)["rnn"]
-    assert one.size == 4 and "UnknownCell" in one.pinned
+    structure = keras_iss.find_structures(model)["rnn"]
+    assert structure.size == 4 and "UnknownCell" in structure.pinned
 
 
 def test_a_subclass_of_a_known_layer_is_not_taken_for_it():
@@ -341,8 +343,11 @@ def test_a_subclass_of_a_known_layer_is_not_taken_for_it():
 
     x = sequence()
     model = keras.Model(x, head(Doubled(6, name="doubled")(x)))
-    one = keras_iss.find_structures(model)["doubled"]
-    assert one.size == 6 and "`doubled` (Doubled) has no rule" in one.pinned
+    structure = keras_iss.find_structures(model)["doubled"]
+    assert (
+        structure.size == 6
+        and "`doubled` (Doubled) has no rule" in structure.pinned
+    )
 
 
 def test_a_rule_of_ones_own_frees_the_units():
@@ -366,8 +371,8 @@ def test_a_rule_of_ones_own_frees_the_units():
         call.bias(call.operation.scale, {0: x.axes[-1]})
         return call.output({-1: x.axes[-1]})
 
-    model, one = structure()
-    assert one.pinned is None
+    model, found = structure()
+    assert found.pinned is None
     small = keras_iss.shrink(model, keep={"lstm": 4})
     assert small.get_layer("scale").scale.shape == (4,)
 
@@ -501,7 +506,9 @@ def test_the_units_of_an_encoder_and_its_decoder_are_one_structure():
 
 def test_a_layer_that_meets_two_others_is_split_between_them():
     model = CASES["merged_by_add_of_a_concatenation"]()
-    assert [one.size for one in keras_iss.find_structures(model)] == [2, 4]
+    assert [
+        structure.size for structure in keras_iss.find_structures(model)
+    ] == [2, 4]
 
 
 def test_positions_of_components_are_in_the_order_of_the_units():
@@ -533,8 +540,8 @@ def test_finding_leaves_no_trace_on_a_subclassed_model():
 
     model = Subclassed()
     model(np.zeros((2, 4), "int32"))
-    one = keras_iss.find_structures(model)["recurrent"]
-    assert one.pinned is None and one.consumers == ("dense",)
+    structure = keras_iss.find_structures(model)["recurrent"]
+    assert structure.pinned is None and structure.consumers == ("dense",)
     assert not any(layer._inbound_nodes for layer in model.layers)
 
 
@@ -551,16 +558,16 @@ def test_a_subclassed_model_without_a_graph_is_listed_and_pinned():
 
     model = Unsteady()
     model(np.ones((2, 4, 3), "float32"))
-    one = keras_iss.find_structures(model)["recurrent"]
-    assert one.size == 6 and "`unsteady` (Unsteady)" in one.pinned
+    structure = keras_iss.find_structures(model)["recurrent"]
+    assert structure.size == 6 and "`unsteady` (Unsteady)" in structure.pinned
 
 
 def test_a_variable_with_two_owners_pins_if_one_must_keep_it():
     x, z = keras.Input((None, 6)), keras.Input((None, 6))
     shared = layers.Dense(2, name="shared")
     y = layers.Concatenate(axis=1)([shared(lstm(6, name="lstm")(x)), shared(z)])
-    one = keras_iss.find_structures(keras.Model([x, z], y))["lstm"]
-    assert "`shared`" in one.pinned and "kernel" in one.pinned
+    structure = keras_iss.find_structures(keras.Model([x, z], y))["lstm"]
+    assert "`shared`" in structure.pinned and "kernel" in structure.pinned
 
 
 # Subclasses, and layers that were changed after they were made.
@@ -625,12 +632,12 @@ class WrappedTwice(Wrapped):
 def test_a_subclass_with_a_constructor_only_has_the_rule_of_its_parent(make):
     model = in_a_model(make())
     structures = keras_iss.find_structures(model)
-    one = structures.free[0]
-    keras_iss.prune(model, keep={one.name: [1, 4]})
+    structure = structures.free[0]
+    keras_iss.prune(model, keep={structure.name: [1, 4]})
     small = keras_iss.shrink(model)
     assert small.count_params() < model.count_params()
     x = np.random.default_rng(0).normal(size=(2, 4, FEATURES))
-    y, z = (ops.convert_to_numpy(one(x)) for one in (model, small))
+    y, z = (ops.convert_to_numpy(called(x)) for called in (model, small))
     np.testing.assert_allclose(y, z, rtol=1e-5, atol=1e-5)
 
 
@@ -688,11 +695,11 @@ class OtherCell(layers.LSTMCell):
     ],
 )
 def test_a_subclass_that_defines_a_method_needs_to_be_told_of(make, named):
-    one = keras_iss.find_structures(in_a_model(make()))["one"]
-    assert one.size == 6
+    structure = keras_iss.find_structures(in_a_model(make()))["one"]
+    assert structure.size == 6
     cls = type(make())
-    assert f"it defines {named}" in one.pinned
-    assert f"register_rule({cls.__name__}, like=" in one.pinned
+    assert f"it defines {named}" in structure.pinned
+    assert f"register_rule({cls.__name__}, like=" in structure.pinned
 
 
 def test_a_cell_that_defines_a_method_pins():
@@ -749,8 +756,8 @@ def test_a_subclass_whose_constructor_knows_the_size_pins():
 
     model = in_a_model(Encoder(name="one"))
     before = keras.layers.LSTM(2).name
-    one = keras_iss.find_structures(model)["one"]
-    assert "another `units`" in one.pinned
+    structure = keras_iss.find_structures(model)["one"]
+    assert "another `units`" in structure.pinned
     # Finding made a layer to try it, and nothing shows of that.
     number = int(before.rpartition("_")[2]) if "_" in before else 0
     assert keras.layers.LSTM(2).name == f"lstm_{number + 1}"
@@ -782,8 +789,8 @@ def test_a_method_that_was_replaced_on_a_cell_or_in_a_wrapper_pins():
         inner = layer._flatten_layers()[-1]
         call = inner.call
         inner.call = lambda *args, **kwargs: call(*args, **kwargs)
-        for one in keras_iss.find_structures(model):
-            assert "its `call` was replaced" in one.pinned
+        for structure in keras_iss.find_structures(model):
+            assert "its `call` was replaced" in structure.pinned
 
 
 def test_a_model_whose_call_was_replaced_pins():
@@ -791,8 +798,11 @@ def test_a_model_whose_call_was_replaced_pins():
     inner = keras.Model(x, lstm(6, name="lstm")(x), name="inner")
     for model in (inner, keras.Model(x, head(inner(x)))):
         inner.call = lambda x, **kwargs: x
-        for one in keras_iss.find_structures(model):
-            assert "`inner` (Functional) has no rule: its `call`" in one.pinned
+        for structure in keras_iss.find_structures(model):
+            assert (
+                "`inner` (Functional) has no rule: its `call`"
+                in structure.pinned
+            )
         del inner.call
 
 
@@ -818,7 +828,7 @@ def test_directions_of_a_subclass_of_bidirectional_stay_of_one_size(
     layer = layers.GRU(6, return_sequences=return_sequences)
     model = keras.Model(x, head(Both(layer)(x)))
     structures = keras_iss.find_structures(model)
-    first, second = (one.name for one in structures.free)
+    first, second = (structure.name for structure in structures.free)
     stays = structures.staying({first: [0, 1], second: [0, 1, 2, 3]})
     assert [x.sum() for x in stays.values()] == [4, 4]
 
@@ -839,8 +849,8 @@ def test_a_model_does_not_fail_for_a_mistake_in_a_rule_of_keras_iss(
     x, h = fixed()
     model = keras.Model(x, head(h * 2.0))
     with pytest.warns(UserWarning, match="rule failed.*report it"):
-        one = keras_iss.find_structures(model)["lstm"]
-    assert "IndexError" in one.pinned
+        structure = keras_iss.find_structures(model)["lstm"]
+    assert "IndexError" in structure.pinned
 
 
 def test_an_error_of_a_rule_of_ones_own_is_raised():
@@ -892,11 +902,11 @@ def assert_cut_without_a_trace(model, keep):
     small = keras_iss.shrink(model)
     assert small.count_params() < model.count_params()
     x = np.random.default_rng(0).normal(size=(2, TIME, FEATURES))
-    for one, other in zip(
+    for wanted, other in zip(
         *(keras.tree.flatten(model(x)) for model in (model, small))
     ):
         np.testing.assert_allclose(
-            *map(ops.convert_to_numpy, (one, other)), rtol=1e-5, atol=1e-5
+            *map(ops.convert_to_numpy, (wanted, other)), rtol=1e-5, atol=1e-5
         )
 
 
@@ -924,8 +934,8 @@ def test_what_comes_of_it_stays_if_it_has_to():
     x, (a, b, c) = vectors(3, 2, 6)
     y = layers.Add()([outer_product(a, b), c])
     model = keras.Model(x, [head(y), a, b])
-    for one in keras_iss.find_structures(model):
-        assert one.pinned, one.name
+    for structure in keras_iss.find_structures(model):
+        assert structure.pinned, structure.name
 
 
 def test_one_conflict_may_wait_for_another():
@@ -934,7 +944,7 @@ def test_one_conflict_may_wait_for_another():
     second = outer_product(first, c)
     model = keras.Model(x, [head(second), layers.Dense(1)(first)])
     structures = keras_iss.find_structures(model)
-    free = [one.name for one in structures.free]
+    free = [structure.name for structure in structures.free]
     assert len(free) == 1
     assert_cut_without_a_trace(model, {free[0]: [1]})
 
@@ -996,7 +1006,7 @@ def test_features_that_attention_stretches_are_exact_or_pinned(
     structures = keras_iss.find_structures(model)
     assert structures["value"].pinned is None
     assert_cut_without_a_trace(
-        model, {one.name: [0] for one in structures.free}
+        model, {structure.name: [0] for structure in structures.free}
     )
 
 
@@ -1004,8 +1014,8 @@ def test_what_keras_iss_cannot_ask_of_the_numbers_of_a_dot_mode_is_pinned():
     """Keras makes the model, though it could not run."""
     x = fixed_sequence()
     y = layers.Attention()([lstm(4, name="lstm")(x), x, layers.Dense(1)(x)])
-    one = keras_iss.find_structures(keras.Model(x, head(y)))["lstm"]
-    assert "stretches" in one.pinned
+    structure = keras_iss.find_structures(keras.Model(x, head(y)))["lstm"]
+    assert "stretches" in structure.pinned
 
 
 def one_long_dimension(shape):

@@ -80,7 +80,7 @@ def both_ways(optimizer, *callbacks, penalty=None, epochs=4, **kwargs):
             shuffle=False,
             verbose=0,
             validation_data=(x[:8], y[:8]),
-            callbacks=[remove, *(one() for one in callbacks)],
+            callbacks=[remove, *(make() for make in callbacks)],
             **kwargs,
         )
         model = trained if shrinking else model
@@ -355,9 +355,9 @@ def test_frozen_components_go_on_after_a_cut():
     """What an `ISSPruneCallback` keeps removed is known by its new place."""
     model = stacked()
     model.compile(keras.optimizers.Adam(0.01), "mse")
-    one = keras_iss.find_structures(model)["one"]
+    structure = keras_iss.find_structures(model)["one"]
     prune = keras_iss.ISSPruneCallback(
-        float(np.median(one.norms())), keep_removed=True
+        float(np.median(structure.norms())), keep_removed=True
     )
     small = keras_iss.fit(
         model, *data_for(model), epochs=4, verbose=0, callbacks=[prune]
@@ -605,8 +605,8 @@ def test_what_cannot_be_made_smaller_is_refused_before_the_training():
             verbose=0,
             callbacks=[keras_iss.ISSBudget(units=0.5)],
         )
-    for one, other in zip(before, model.get_weights()):
-        np.testing.assert_array_equal(one, other)
+    for wanted, other in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(wanted, other)
 
 
 def test_data_that_a_comparison_does_not_take_is_trained_on():

@@ -135,8 +135,8 @@ def test_a_model_and_its_states_stay_as_they_are():
     small = keras_iss.shrink(model, keep={"lstm": 3})
     assert same(before, values(model))
     assert same(states, [np.array(s) for s in model.get_layer("lstm").states])
-    for one in (model, small):
-        found = [np.array(v) for v in one.variables if "seed" in v.path]
+    for checked in (model, small):
+        found = [np.array(v) for v in checked.variables if "seed" in v.path]
         assert same(seeds, found)
     kept = [s.shape for s in small.get_layer("lstm").states]
     assert kept == [(2, 3), (2, 3)]
@@ -226,7 +226,7 @@ def test_integers_lie_within_the_vocabulary_of_what_reads_them():
     )
     model = keras.Model([x, y], head(lstm(6)(h)))
     graph = graph_of(model)
-    assert [vocabulary(graph, one) for one in graph.inputs] == [7, 4]
+    assert [vocabulary(graph, tensor) for tensor in graph.inputs] == [7, 4]
     words, tags = Sampler(model, graph).draw(0, 40)
     assert words.max() == 6 and tags.max() == 3
     assert words.dtype == "float32" and tags.dtype == "int32"
@@ -284,10 +284,10 @@ def test_half_precision_is_compared_within_its_rounding():
     keras_iss.prune(model, keep={"lstm": 40})
     small = keras_iss.shrink(model)
     x = inputs_for(model)
-    one, other = (
+    wanted, other = (
         ops.convert_to_numpy(m(x)).astype("float32") for m in (model, small)
     )
-    np.testing.assert_allclose(other, one, atol=0.1)
+    np.testing.assert_allclose(other, wanted, atol=0.1)
 
 
 @not_compiled

@@ -82,13 +82,15 @@ def load(path):
     path = pathlib.Path(path)
     if path.is_dir():
         made = questions.questions_of(recurring_spans.make(path), str(path))
-        titles = sorted({one.title for one in made})
+        titles = sorted({question.title for question in made})
         part = {
             title: {0: "valid", 5: "test"}.get(i % 10, "train")
             for i, title in enumerate(titles)
         }
         split = {
-            name: [one for one in made if part[one.title] == name]
+            name: [
+                question for question in made if part[question.title] == name
+            ]
             for name in ("train", "valid", "test")
         }
         if not all(split.values()):
@@ -212,14 +214,14 @@ class Answering(experiment.Task):
         for batch in questions.batched(items, self.plan.batch):
             inputs, _ = questions.arrays(batch, self.vocabulary.word_length)
             logits = model.predict_on_batch(inputs)
-            for i, one in enumerate(batch):
-                size = len(one.tokens)
+            for i, numbered in enumerate(batch):
+                size = len(numbered.tokens)
                 span = questions.best_span(
                     logits["start"][i, :size], logits["end"][i, :size]
                 )
-                context = one.question.context
-                answer = questions.text_of(context, one.tokens, *span)
-                right = one.question.answers
+                context = numbered.question.context
+                answer = questions.text_of(context, numbered.tokens, *span)
+                right = numbered.question.answers
                 exact.append(questions.exact_match(answer, right))
                 overlap.append(questions.f1(answer, right))
         return {"EM": 100 * np.mean(exact), "F1": 100 * np.mean(overlap)}
@@ -228,8 +230,8 @@ class Answering(experiment.Task):
         return model
 
     def example(self):
-        one = max(self._numbered["test"][:50], key=lambda n: len(n.tokens))
-        inputs, _ = questions.arrays([one], self.vocabulary.word_length)
+        longest = max(self._numbered["test"][:50], key=lambda n: len(n.tokens))
+        inputs, _ = questions.arrays([longest], self.vocabulary.word_length)
         return inputs
 
 

@@ -180,9 +180,9 @@ def table(task, results, columns):
     """The rows, ours with the paper's beside."""
     result = Table(title=f"{task.name}: {task.source}")
     result.add_column("row", no_wrap=True)
-    cells = [[one["title"] for one in results]]
+    cells = [[result["title"] for result in results]]
     for title, show in columns:
-        column = [_cell(show, one) for one in results]
+        column = [_cell(show, result) for result in results]
         if any(column):
             result.add_column(title, justify="right")
             cells.append(column)

@@ -245,7 +245,10 @@ def write_json(path, value):
 
 def sizes_of(model):
     """Dict from structure to its size."""
-    return {one.name: one.size for one in keras_iss.find_structures(model)}
+    return {
+        structure.name: structure.size
+        for structure in keras_iss.find_structures(model)
+    }
 
 
 def strongest(structures, count):
@@ -254,7 +257,8 @@ def strongest(structures, count):
     Lengths are compared with the mean of their own layer.
     """
     relative = {
-        one.name: one.norms() / one.norms().mean() for one in structures.free
+        structure.name: structure.norms() / structure.norms().mean()
+        for structure in structures.free
     }
     limit = np.sort(np.concatenate(list(relative.values())))[-count]
     return {
@@ -399,7 +403,8 @@ class Training:
             )
         entry.update(part=part + 1, epoch=(part + 1) / plan.parts, rate=rate)
         entry["units"] = {
-            one.name: one.alive for one in keras_iss.find_structures(model)
+            structure.name: structure.alive
+            for structure in keras_iss.find_structures(model)
         }
         entry["seconds"] = time.monotonic() - start
         if within == plan.parts - 1:
@@ -446,8 +451,10 @@ class Training:
         keras_iss.prune(model, threshold=task.plan.short)
         structures = keras_iss.find_structures(model)
         left = {
-            one.name: np.arange(one.size)[~one.removed()].tolist()
-            for one in structures
+            structure.name: np.arange(structure.size)[
+                ~structure.removed()
+            ].tolist()
+            for structure in structures
         }
         for name, before in notes["left"].items():
             left[name] = [before[i] for i in left[name]]
@@ -502,9 +509,9 @@ class Training:
 def _nonzero(structures):
     """The weights of recurrent layers that are not zero."""
     seen = {}
-    for one in structures:
-        for piece in one.slices:
-            if one.name in piece.variable.path:
+    for structure in structures:
+        for piece in structure.slices:
+            if structure.name in piece.variable.path:
                 seen[piece.variable.path] = piece.variable
     return int(
         sum(

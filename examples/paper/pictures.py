@@ -13,11 +13,11 @@ def remember(structures, path):
             structure, and the weights of its layer, rows over rows.
     """
     arrays = {}
-    for one in structures:
-        arrays[f"{one.name}/norms"] = one.norms()
-        matrix = _weights(one)
+    for structure in structures:
+        arrays[f"{structure.name}/norms"] = structure.norms()
+        matrix = _weights(structure)
         if matrix is not None:
-            arrays[f"{one.name}/matrix"] = matrix.astype("float16")
+            arrays[f"{structure.name}/matrix"] = matrix.astype("float16")
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
 

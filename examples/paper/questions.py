@@ -105,8 +105,8 @@ def questions_of(content, source):
         ) from error
     if not found:
         raise SystemExit(f"`{source}` has no question.")
-    for one in found:
-        check(one, source)
+    for question in found:
+        check(question, source)
     return found
 
 
@@ -172,7 +172,7 @@ def by_article(questions, tested):
     Returns:
         Two lists.
     """
-    titles = sorted({one.title for one in questions})
+    titles = sorted({question.title for question in questions})
     if len(titles) <= tested:
         raise SystemExit(
             f"The questions are about {len(titles)} articles: more than "
@@ -180,8 +180,8 @@ def by_article(questions, tested):
         )
     held_out = set(titles[-tested:])
     return (
-        [one for one in questions if one.title not in held_out],
-        [one for one in questions if one.title in held_out],
+        [question for question in questions if question.title not in held_out],
+        [question for question in questions if question.title in held_out],
     )
 
 
@@ -217,11 +217,11 @@ class Vocabulary:
             size: Integer, of the vectors.
         """
         counts, characters = collections.Counter(), collections.Counter()
-        for context in {one.context for one in questions}:
+        for context in {asked.context for asked in questions}:
             counts.update(w.lower() for w, _, _ in tokenize(context))
             characters.update(context)
-        for one in questions:
-            counts.update(w.lower() for w, _, _ in tokenize(one.question))
+        for asked in questions:
+            counts.update(w.lower() for w, _, _ in tokenize(asked.question))
         frequent = sorted(w for w, n in counts.items() if n >= at_least)
         letters = sorted(c for c, n in characters.items() if n >= at_least)
         table, without = None, []
@@ -314,19 +314,21 @@ def numbered(questions, vocabulary, longest, longest_question):
         `None`.
     """
     tokenized, result = {}, []
-    for one in questions:
-        if one.context not in tokenized:
-            tokens = tokenize(one.context)[:longest]
-            tokenized[one.context] = (tokens, vocabulary.number(tokens))
-        tokens, context = tokenized[one.context]
-        asked = vocabulary.number(tokenize(one.question)[:longest_question])
-        end = one.start + len(one.answers[0])
-        span = token_span(tokens, one.start, end)
+    for question in questions:
+        if question.context not in tokenized:
+            tokens = tokenize(question.context)[:longest]
+            tokenized[question.context] = (tokens, vocabulary.number(tokens))
+        tokens, context = tokenized[question.context]
+        asked = vocabulary.number(
+            tokenize(question.question)[:longest_question]
+        )
+        end = question.start + len(question.answers[0])
+        span = token_span(tokens, question.start, end)
         if span is not None and tokens[span[1]][2] < end:
             span = None
         if not len(context[0]) or not len(asked[0]):
             continue
-        result.append(Numbered(one, tokens, context, asked, span))
+        result.append(Numbered(question, tokens, context, asked, span))
     return result
 
 
@@ -378,9 +380,9 @@ def arrays(batch, word_length, bucket=20, shortest_question=20):
         longest = -(-longest // size) * size
         words = np.zeros((len(batch), longest), "int32")
         spelt = np.zeros((len(batch), longest, word_length), "int32")
-        for i, (one, letters) in enumerate(pairs):
-            words[i, : len(one)] = one
-            spelt[i, : len(one)] = letters
+        for i, (word, letters) in enumerate(pairs):
+            words[i, : len(word)] = word
+            spelt[i, : len(word)] = letters
         inputs[f"{name}_words"] = words
         inputs[f"{name}_characters"] = spelt
     spans = [b.span or (0, 0) for b in batch]

@@ -43,13 +43,13 @@ class Comparison:
             for batch in self._batches:
                 _assign(own)
                 expected = self._runner.run(batch).outputs
-                for choice, one in zip(choices, sums):
+                for choice, total in zip(choices, sums):
                     _assign(own)
                     _assign(choice)
-                    one.add(expected, self._runner.run(batch).outputs)
+                    total.add(expected, self._runner.run(batch).outputs)
         finally:
             _assign(own)
-        return [one.error() for one in sums]
+        return [total.error() for total in sums]
 
 
 def _assign(values):

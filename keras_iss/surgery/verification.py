@@ -302,10 +302,10 @@ def _caller(graph):
     """A function that calls the layers of a graph one by one."""
 
     def call(inputs, training):
-        def one(node, args, kwargs):
+        def apply(node, args, kwargs):
             return node.operation(*args, **_in_phase(node, kwargs, training))
 
-        return graph.run(_tensors(graph, inputs), one)
+        return graph.run(_tensors(graph, inputs), apply)
 
     return call
 

@@ -273,8 +273,8 @@ class Labels:
         roots = self.roots(labels)
         number = np.where(roots == FIXED, _NO_REASON, self._reason[roots])
         return [
-            (np.flatnonzero(number == one), self._reasons[one])
-            for one in np.unique(number[number != _NO_REASON]).tolist()
+            (np.flatnonzero(number == reason), self._reasons[reason])
+            for reason in np.unique(number[number != _NO_REASON]).tolist()
         ]
 
     def _union(self, first, second):

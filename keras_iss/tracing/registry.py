@@ -243,7 +243,7 @@ def why_no_rule(operation):
 
 def _known_class(cls):
     """The class that a layer class has its rule from, or might have."""
-    return next((one for one in cls.__mro__ if one in _LAYER_RULES), None)
+    return next((known for known in cls.__mro__ if known in _LAYER_RULES), None)
 
 
 def _departures(cls, known):
@@ -259,13 +259,15 @@ def _departures(cls, known):
         Sorted list of names.
     """
     between = set(cls.__mro__) - set(known.__mro__)
-    names = {name for one in between for name in vars(one)}
+    names = {name for parent in between for name in vars(parent)}
     return sorted(names - _NO_PART_IN_COMPUTING)
 
 
 def _replaced_methods(layer):
     """Names of the methods that were replaced on a layer or inside it."""
-    return [name for one in inner_layers(layer) for name in _replaced_on(one)]
+    return [
+        name for inner in inner_layers(layer) for name in _replaced_on(inner)
+    ]
 
 
 def is_replaced(model):

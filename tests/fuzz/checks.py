@@ -60,25 +60,27 @@ def random_generator(structure, seed):
 def random_components(structures, seed):
     """What is to stay of the structures that are free: indices of it."""
     keep = {}
-    for one in structures.free:
-        rng = random_generator(one, seed)
-        count = rng.integers(1, one.size + 1)
-        stay = rng.choice(one.size, count, replace=False)
-        keep[one.name] = sorted(map(int, stay))
+    for structure in structures.free:
+        rng = random_generator(structure, seed)
+        count = rng.integers(1, structure.size + 1)
+        stay = rng.choice(structure.size, count, replace=False)
+        keep[structure.name] = sorted(map(int, stay))
     return keep
 
 
 def random_counts(structures, seed):
     """What is to stay of the structures that are free: how many."""
     return {
-        one.name: int(random_generator(one, seed).integers(1, one.size + 1))
-        for one in structures.free
+        structure.name: int(
+            random_generator(structure, seed).integers(1, structure.size + 1)
+        )
+        for structure in structures.free
     }
 
 
 def middle_length(structures):
     """A threshold that parts the components."""
-    norms = [one.norms() for one in structures.free]
+    norms = [structure.norms() for structure in structures.free]
     return float(np.median(np.concatenate(norms)))
 
 
@@ -127,18 +129,18 @@ def tolerance():
 
 def assert_equal_arrays(expected, got, what):
     """Arrays of one shape, equal but for rounding."""
-    for i, (one, other) in enumerate(zip(expected, got, strict=True)):
-        assert one.shape == other.shape, (
-            f"{what} {i}: {other.shape} instead of {one.shape}"
+    for i, (wanted, other) in enumerate(zip(expected, got, strict=True)):
+        assert wanted.shape == other.shape, (
+            f"{what} {i}: {other.shape} instead of {wanted.shape}"
         )
-        finite = np.isfinite(one)
-        assert np.array_equal(one[~finite], other[~finite], equal_nan=True), (
-            f"{what} {i} is not finite elsewhere"
-        )
+        finite = np.isfinite(wanted)
+        assert np.array_equal(
+            wanted[~finite], other[~finite], equal_nan=True
+        ), f"{what} {i} is not finite elsewhere"
         if not finite.any():
             continue
-        size = max(float(np.abs(one[finite]).max()), 0.1)
-        error = float(np.abs(one[finite] - other[finite]).max())
+        size = max(float(np.abs(wanted[finite]).max()), 0.1)
+        error = float(np.abs(wanted[finite] - other[finite]).max())
         assert error <= tolerance() * size, (
             f"{what} {i} differs by {error:.3g}, of a size of {size:.3g}"
         )
@@ -146,11 +148,11 @@ def assert_equal_arrays(expected, got, what):
 
 def assert_equal_masks(expected, got):
     """The same masks, and none where there is none."""
-    for i, (one, other) in enumerate(zip(expected, got, strict=True)):
-        assert (one is None) == (other is None), (
-            f"the mask of output {i} is {other}, and was {one}"
+    for i, (wanted, other) in enumerate(zip(expected, got, strict=True)):
+        assert (wanted is None) == (other is None), (
+            f"the mask of output {i} is {other}, and was {wanted}"
         )
-        assert one is None or np.array_equal(one, other), (
+        assert wanted is None or np.array_equal(wanted, other), (
             f"the mask of output {i} differs"
         )
 
@@ -216,9 +218,9 @@ def assert_counts(structures, model, small):
 def made_of_graphs(model):
     """Whether no model in it is of a class with a `call` in Python."""
     return all(
-        isinstance(one, (keras.Function, keras.Sequential))
-        for one in model._flatten_layers()
-        if isinstance(one, keras.Model)
+        isinstance(layer, (keras.Function, keras.Sequential))
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.Model)
     )
 
 
@@ -323,7 +325,7 @@ def assert_loads(model, small, said, x, custom_objects):
         x: Inputs.
         custom_objects: Dict from name to class or function.
     """
-    warned = [one for one in said if "cannot be loaded" in one]
+    warned = [message for message in said if "cannot be loaded" in message]
     loaded, error = load_error(small, custom_objects)
     if error is None:
         try:
@@ -365,7 +367,7 @@ def shrunk_with_warnings(model, include, keep=None):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         small = keras_iss.shrink(model, keep=keep, include=include)
-    return small, [str(one.message) for one in said]
+    return small, [str(warning.message) for warning in said]
 
 
 # Training.
@@ -396,24 +398,24 @@ def assert_same_training(model, small, structures, x, include, seed):
     y = random_targets(model, x, seed)
     there = keras_iss.find_structures(small, include)
     kept = [(model, what_stays(structures)), (small, what_stays(there))]
-    for one in (model, small):
-        one.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+    for trained in (model, small):
+        trained.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
     try:
         model.train_on_batch(x, y)
     except Exception:
         # Keras cannot train it: a stateful layer on PyTorch, for example.
         return
     small.train_on_batch(x, y)
-    for one, keep in kept:
+    for pruned, keep in kept:
         if keep:
-            keras_iss.prune(one, keep=keep, include=include)
+            keras_iss.prune(pruned, keep=keep, include=include)
     assert_same_outputs(model, small, x)
 
 
 def what_stays(structures):
     """Dict from a structure to the components that are not removed."""
     return {
-        one.name: [int(i) for i in np.flatnonzero(~one.removed())]
-        for one in structures.free
-        if not one.removed().all()
+        structure.name: [int(i) for i in np.flatnonzero(~structure.removed())]
+        for structure in structures.free
+        if not structure.removed().all()
     }

@@ -193,10 +193,12 @@ class Drawing:
         known = self.tensors(2, lambda other: other == shape, "bool")
         tokens = self.tensors(2, lambda other: other == shape, "int32")
         choices = [*known]
-        choices += [f"ops.not_equal({one}, 0)" for one in tokens]
-        choices += [f"{one} > 2" for one in tokens]
+        choices += [f"ops.not_equal({ids}, 0)" for ids in tokens]
+        choices += [f"{ids} > 2" for ids in tokens]
         sequences = self.tensors(3, lambda other: other[:2] == shape)
-        choices += [f"ops.any({one} > 0.0, axis=-1)" for one in sequences[:1]]
+        choices += [
+            f"ops.any({sequence} > 0.0, axis=-1)" for sequence in sequences[:1]
+        ]
         return self.choice(choices)
 
     # Statements.
@@ -341,11 +343,11 @@ class Drawing:
             start: Integer, the first statement to look at.
         """
         read = set()
-        for one in self.program.statements[start:]:
-            if one.kind == CALL:
-                read |= names_in(one.text.partition(" = ")[2])
-            elif one.kind == OTHER:
-                read |= names_in(one.text)
+        for statement in self.program.statements[start:]:
+            if statement.kind == CALL:
+                read |= names_in(statement.text.partition(" = ")[2])
+            elif statement.kind == OTHER:
+                read |= names_in(statement.text)
         return [name for name in self.scope.tensors if name not in read]
 
 

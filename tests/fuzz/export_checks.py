@@ -91,7 +91,8 @@ def samples_of(inputs, seed, count):
         for i in range(count // SAMPLES)
     ]
     return {
-        name: np.concatenate([one[name] for one in draws]) for name in draws[0]
+        name: np.concatenate([draw[name] for draw in draws])
+        for name in draws[0]
     }
 
 
@@ -129,19 +130,19 @@ def assert_computed(expected, rounding, got, tolerance, what):
     assert expected.keys() == got.keys(), (
         f"{what}: outputs {sorted(got)} instead of {sorted(expected)}"
     )
-    for name, one in expected.items():
+    for name, wanted in expected.items():
         other = np.array(got[name], float)
-        assert one.shape == other.shape, (
-            f"{what}: the shape {other.shape} instead of {one.shape}"
+        assert wanted.shape == other.shape, (
+            f"{what}: the shape {other.shape} instead of {wanted.shape}"
         )
-        finite = np.isfinite(one)
-        assert np.array_equal(one[~finite], other[~finite], equal_nan=True), (
-            f"{what}: not finite elsewhere"
-        )
+        finite = np.isfinite(wanted)
+        assert np.array_equal(
+            wanted[~finite], other[~finite], equal_nan=True
+        ), f"{what}: not finite elsewhere"
         if not finite.any():
             continue
-        size = max(float(np.abs(one[finite]).max()), 0.05)
-        error = float(np.abs(one - other)[finite].max())
+        size = max(float(np.abs(wanted[finite]).max()), 0.05)
+        error = float(np.abs(wanted - other)[finite].max())
         assert error <= tolerance * size + rounding[name], (
             f"{what}: wrong numbers, {name} differs by {error:.3g}, of a size "
             f"of {size:.3g}"

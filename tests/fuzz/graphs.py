@@ -160,7 +160,11 @@ def _as_dict(names):
 
 def _subclassed(g, inputs, outputs, returned):
     statements = list(g.program.statements)
-    keep = [one for one in statements if one.kind == INPUT and one.depth == 1]
+    keep = [
+        statement
+        for statement in statements
+        if statement.kind == INPUT and statement.depth == 1
+    ]
     text, hoisted = models.class_of(
         g,
         "Model",
@@ -169,9 +173,11 @@ def _subclassed(g, inputs, outputs, returned):
         inputs,
         outputs if returned == models.listed(outputs) else returned,
     )
-    g.program.statements[:] = [one for one in keep if one.names[0] in inputs]
-    for one in hoisted:
-        g.define(one)
+    g.program.statements[:] = [
+        statement for statement in keep if statement.names[0] in inputs
+    ]
+    for text in hoisted:
+        g.define(text)
     g.define(text)
     g.define(f"inputs = {models.listed(inputs)}")
     g.define('model = Model(name="model")')

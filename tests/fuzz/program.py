@@ -128,7 +128,7 @@ class Program:
 
     def text(self):
         """The statements, one below the other."""
-        return "\n".join(one.text for one in self.statements) + "\n"
+        return "\n".join(statement.text for statement in self.statements) + "\n"
 
 
 def execute(text, namespace):

@@ -92,7 +92,7 @@ def _with_fewer_lines(outcome):
         return outcome
     lines = list(outcome.lines)
     for line in outcome.lines[-2::-1]:
-        fewer = [one for one in lines if one is not line]
+        fewer = [kept for kept in lines if kept is not line]
         error = _error_of(outcome.graph, fewer, outcome.double)
         if error == expected:
             lines = fewer
@@ -217,7 +217,7 @@ def _bypassed(text, position):
     body, statement, name = sites[position]
     body.remove(statement)
     renamed = _Renamed(_targets(statement), name)
-    body[:] = [renamed.visit(one) for one in body]
+    body[:] = [renamed.visit(statement) for statement in body]
     return ast.unparse(tree)
 
 
@@ -266,9 +266,9 @@ def _shorter(text, position):
             elif isinstance(value, list):
                 sites += [
                     (value, i, part)
-                    for i, one in enumerate(value)
-                    if isinstance(one, (ast.Call, ast.BinOp, ast.Subscript))
-                    for part in _parts(one)
+                    for i, item in enumerate(value)
+                    if isinstance(item, (ast.Call, ast.BinOp, ast.Subscript))
+                    for part in _parts(item)
                 ]
     if position >= len(sites):
         return None
@@ -307,9 +307,9 @@ def without_unused(text):
         }
         for body in _bodies(tree):
             used = [
-                one
-                for one in body
-                if not _is_unused(one, read, attributes) or len(body) == 1
+                statement
+                for statement in body
+                if not _is_unused(statement, read, attributes) or len(body) == 1
             ]
             body[:] = used
         shorter = ast.unparse(tree)

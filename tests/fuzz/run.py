@@ -268,8 +268,8 @@ class _Steps:
         self._drop()
         structures = self.namespace["structures"]
         self.outcome.reasons.update(
-            kind_of_reason(one.pinned) if one.pinned else "free"
-            for one in structures
+            kind_of_reason(structure.pinned) if structure.pinned else "free"
+            for structure in structures
         )
 
     def _remove(self):

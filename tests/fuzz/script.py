@@ -82,7 +82,9 @@ def _definitions():
             if name is None:
                 continue
             decorators = getattr(node, "decorator_list", [])
-            first = min([node.lineno, *(one.lineno for one in decorators)])
+            first = min(
+                [node.lineno, *(decorator.lineno for decorator in decorators)]
+            )
             known[name] = "\n".join(lines[first - 1 : node.end_lineno])
             needs[name] = _names_of(node)
             for decorator in decorators:

@@ -89,9 +89,9 @@ def record(key, run, path=RESULTS):
     path.write_text(json.dumps(results, indent=1, sort_keys=False) + "\n")
 
 
-def _sum(one, other):
+def _sum(first, other):
     """Two dicts of numbers, lists and dicts, added up."""
-    total = dict(one)
+    total = dict(first)
     for key, value in other.items():
         if key not in total:
             total[key] = value

@@ -64,7 +64,7 @@ def broadcast(call, tensors, zero=np.logical_and.reduce):
         common = call.tie(*itertools.compress(known, wide))
         if common is not None:
             never = np.zeros(len(common), bool)
-            flags = [never if one is None else one.zero for one in known]
+            flags = [never if axis is None else axis.zero for axis in known]
             common = common.with_zero(zero(flags))
         axes.append(common)
     return axes
@@ -89,7 +89,10 @@ def elementwise(call, tensors, zero):
 
         def function(x):
             return call.operation.call(
-                *(x if i == place else one for i, one in enumerate(tensors))
+                *(
+                    x if i == place else number
+                    for i, number in enumerate(tensors)
+                )
             )
 
         axes = [

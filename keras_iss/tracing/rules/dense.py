@@ -69,7 +69,8 @@ def einsum_dense(call, inputs):
         key = ("output_shape", len(written) - 1 - first_size)
         axes[last] = _units(call, shape[-1], key)
     call.weight(
-        kernel_of(layer), {i: axes.get(one) for i, one in enumerate(kernel)}
+        kernel_of(layer),
+        {i: axes.get(letter) for i, letter in enumerate(kernel)},
     )
     if layer.bias is not None:
         ndim = len(layer.bias.shape)
@@ -77,19 +78,23 @@ def einsum_dense(call, inputs):
         call.bias(
             layer.bias,
             {
-                i: axes.get(one)
-                for i, one in enumerate(tail)
+                i: axes.get(letter)
+                for i, letter in enumerate(tail)
                 if layer.bias.shape[i] != 1
             },
         )
-    carried = {i: axes.get(one) for i, one in enumerate(written) if one in read}
+    carried = {
+        i: axes.get(letter)
+        for i, letter in enumerate(written)
+        if letter in read
+    }
     sizes = layer.partial_output_shape
     for i, axis in carried.items():
         place = i - first_size
         if 0 <= place < len(sizes) and sizes[place] is not None:
             size = Axis.fixed(sizes[place]) if axis is None else axis
             call.set_size(("output_shape", place), size)
-    written_axes = [axes.get(one) for one in written]
+    written_axes = [axes.get(letter) for letter in written]
     if layer.bias is not None:
         added = tuple(layer.bias.shape)
         pin_if_taken_for_a_bias(call, written_axes, shape, added)

@@ -21,29 +21,29 @@ def _first(flags):
 @operation_rule("GetItem")
 def get_item(call, x, key):
     keys = list(key) if isinstance(key, (list, tuple)) else [key]
-    if not all(_is_plain_index(one) for one in keys):
+    if not all(_is_plain_index(part) for part in keys):
         call.pin(x, "indexes it with a tensor")
         return call.output()
-    if not any(one is Ellipsis for one in keys):
+    if not any(part is Ellipsis for part in keys):
         keys.append(Ellipsis)
-    consumed = sum(one is not None and one is not Ellipsis for one in keys)
+    consumed = sum(part is not None and part is not Ellipsis for part in keys)
     dimensions = iter(range(len(x.shape)))
     axes = []
-    for one in keys:
-        if one is None:
+    for part in keys:
+        if part is None:
             axes.append(None)
-        elif one is Ellipsis:
+        elif part is Ellipsis:
             for _ in range(len(x.shape) - consumed):
                 axes.append(x.axes[next(dimensions)])
         else:
             i = next(dimensions)
             axis = x.axes[i]
-            if axis is not None and _is_backwards(one):
+            if axis is not None and _is_backwards(part):
                 axis = Axis(axis.labels[::-1], axis.zero[::-1])
-            elif not _is_whole(one, x.shape[i]):
+            elif not _is_whole(part, x.shape[i]):
                 call.pin(axis, "indexes the units")
                 axis = None
-            if isinstance(one, slice):
+            if isinstance(part, slice):
                 axes.append(axis)
     return call.output(dict(enumerate(axes)))
 
@@ -99,8 +99,10 @@ def take_along_axis(call, x, indices):
     axes = broadcast(
         call,
         [
-            one.replace([1 if i == taken else n for i, n in enumerate(shape)])
-            for one, shape in ((x, x.shape), (indices, indices.shape))
+            tensor.replace(
+                [1 if i == taken else n for i, n in enumerate(shape)]
+            )
+            for tensor, shape in ((x, x.shape), (indices, indices.shape))
         ],
         _first,
     )

@@ -80,11 +80,13 @@ def vdot(call, x1, x2):
 def distances(call, x, y):
     """Square roots of sums of squares of differences: both have to be zero."""
     x, y = as_traced(x), as_traced(y)
-    features = [Traced.of(one.shape[-1:], {0: one.axes[-1]}) for one in (x, y)]
+    features = [
+        Traced.of(tensor.shape[-1:], {0: tensor.axes[-1]}) for tensor in (x, y)
+    ]
     (common,) = broadcast(call, features, _ALL_ZERO)
     call.contract(common)
-    for one in (x, y):
-        call.pin(one.axes[:-1], "measures distances between the units")
+    for tensor in (x, y):
+        call.pin(tensor.axes[:-1], "measures distances between the units")
     return call.output()
 
 

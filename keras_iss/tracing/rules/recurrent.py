@@ -265,9 +265,9 @@ def bidirectional(
 def is_uneven(layer):
     """Whether the directions of a `Bidirectional` are joined and differ."""
     forward, backward = (
-        getattr(one.cell, "output_size", None)
-        or keras.tree.flatten(one.state_size)[0]
-        for one in (layer.forward_layer, layer.backward_layer)
+        getattr(direction.cell, "output_size", None)
+        or keras.tree.flatten(direction.state_size)[0]
+        for direction in (layer.forward_layer, layer.backward_layer)
     )
     return layer.merge_mode in (None, "concat") and forward != backward
 

@@ -25,7 +25,7 @@ def _contracted(call, x):
     for i in mixed:
         call.contract(x.axes[i])
     return x.replace(
-        axes=[None if i in mixed else one for i, one in enumerate(x.axes)]
+        axes=[None if i in mixed else axis for i, axis in enumerate(x.axes)]
     )
 
 
@@ -93,8 +93,8 @@ def trapezoid(call, y):
 def moments(call, x):
     """Mean and variance."""
     outputs = call.outputs()
-    one = _reduced(call, x, keeps_zero=True, axis=call.operation.axes)
-    return [one.replace(output.shape) for output in outputs]
+    reduced = _reduced(call, x, keeps_zero=True, axis=call.operation.axes)
+    return [reduced.replace(output.shape) for output in outputs]
 
 
 def _reduced(call, x, keeps_zero, added=0, axis=dataclasses.MISSING):
@@ -114,8 +114,8 @@ def _reduced(call, x, keeps_zero, added=0, axis=dataclasses.MISSING):
     carried = [i for i in range(len(x.shape)) if i not in mixed]
     x = call.pin_all_but(x, carried, f"takes the {name} over the units")
     axes = [
-        one if one is None or keeps_zero else one.with_zero(False)
-        for one in x.axes
+        known if known is None or keeps_zero else known.with_zero(False)
+        for known in x.axes
     ]
     if not getattr(call.operation, "keepdims", False):
         axes = [axes[i] for i in carried]
@@ -152,10 +152,10 @@ def flip(call, x):
     )
     flipped = dimensions(axis, x)
     axes = [
-        Axis(one.labels[::-1], one.zero[::-1])
-        if i in flipped and one is not None
-        else one
-        for i, one in enumerate(x.axes)
+        Axis(known.labels[::-1], known.zero[::-1])
+        if i in flipped and known is not None
+        else known
+        for i, known in enumerate(x.axes)
     ]
     return call.output(dict(enumerate(axes)))
 
@@ -191,7 +191,7 @@ def _along(call, x, keeps_zero, axis=dataclasses.MISSING):
     carried = [i for i in range(len(x.shape)) if i not in mixed]
     x = call.pin_all_but(x, carried, f"applies {name} along the units")
     axes = [
-        one if one is None or keeps_zero else one.with_zero(False)
-        for one in x.axes
+        known if known is None or keeps_zero else known.with_zero(False)
+        for known in x.axes
     ]
     return call.output(dict(enumerate(axes)))

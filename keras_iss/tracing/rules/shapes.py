@@ -29,9 +29,10 @@ def append(call, x1, x2):
 
 @operation_rule("Stack")
 def stack(call, x):
-    xs = [as_traced(one) for one in x]
+    xs = [as_traced(tensor) for tensor in x]
     axes = [
-        call.tie(*(one.axis(i) for one in xs)) for i in range(len(xs[0].shape))
+        call.tie(*(tensor.axis(i) for tensor in xs))
+        for i in range(len(xs[0].shape))
     ]
     axes.insert(call.operation.axis % (len(axes) + 1), None)
     return call.output(dict(enumerate(axes)))

@@ -105,7 +105,7 @@ def masked_and_unmasked(g):
     (h,) = g.apply(f"layers.Embedding(10, {width}, mask_zero=True)", tokens)
     (h,) = g.apply(f"layers.LSTM({width}, return_sequences=True)", h)
     shape = g.shape(h)
-    other = g.tensor(3, lambda one: one[:2] == shape[:2])
+    other = g.tensor(3, lambda found: found[:2] == shape[:2])
     g.tag("masked and unmasked, concatenated")
     pair = g.choice((f"[{h}, {other}]", f"[{other}, {h}]"))
     g.apply("layers.Concatenate()", pair)
@@ -129,8 +129,8 @@ def beside_attention(g):
         lambda: g.apply(f"layers.Dense({g.size()})", e),
     ]
     g.random.shuffle(calls)
-    for one in calls[: g.integer(2, 3)]:
-        (h,) = one()
+    for draw in calls[: g.integer(2, 3)]:
+        (h,) = draw()
         for _ in range(g.integer(0, 2)):
             (h,) = g.apply(f"layers.Dense({g.size()})", h)
 

@@ -30,7 +30,7 @@ def broadcast(g):
 def concatenated(g):
     first = g.tensor(None, lambda shape: 1 < len(shape) < 4)
     shape = g.shape(first)
-    second = g.tensor(len(shape), lambda one: one[:-1] == shape[:-1])
+    second = g.tensor(len(shape), lambda found: found[:-1] == shape[:-1])
     if shape[-1] + g.width(second) > 8:
         first, second = second, first
         g.choice(() if shape[-1] > 5 else (1,))
@@ -42,7 +42,9 @@ def concatenated(g):
 def concatenated_over_time(g):
     first = g.tensor(3, lambda shape: 1 < (shape[1] or 0) < 6)
     width = g.width(first)
-    second = g.tensor(3, lambda one: one[-1] == width and (one[1] or 9) < 6)
+    second = g.tensor(
+        3, lambda found: found[-1] == width and (found[1] or 9) < 6
+    )
     g.tag("Concatenate over time")
     g.apply("layers.Concatenate(axis=1)", f"[{first}, {second}]")
 

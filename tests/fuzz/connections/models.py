@@ -183,8 +183,8 @@ def time_distributed_model(g):
         g.tag("a model wrapped and called")
         calls.append(lambda: g.call(f"{model}({x})"))
         g.random.shuffle(calls)
-    for one in calls:
-        one()
+    for draw in calls:
+        draw()
 
 
 @connection(3)
@@ -208,8 +208,8 @@ def subclassed(g):
 def instance(g, start, name, text, hoisted):
     """Puts a class and an object of it in the place of statements."""
     del g.program.statements[start:]
-    for one in hoisted:
-        g.define(one)
+    for earlier in hoisted:
+        g.define(earlier)
     g.define(text)
     model = name.lower()
     g.program.run(f'{model} = {name}(name="{model}")', LAYER, [model], g.depth)
@@ -231,12 +231,15 @@ def class_of(g, name, start, depth, inputs, outputs):
     """
     statements = g.program.statements[start:]
     made = {
-        one.names[0]
-        for one in statements
-        if one.kind == LAYER and one.depth == depth
+        statement.names[0]
+        for statement in statements
+        if statement.kind == LAYER and statement.depth == depth
     }
     tensors = {
-        n for one in statements if one.depth == depth for n in one.names
+        n
+        for statement in statements
+        if statement.depth == depth
+        for n in statement.names
     } - made
     tensors |= assigned_calls(statements, depth, made)
 
@@ -248,19 +251,19 @@ def class_of(g, name, start, depth, inputs, outputs):
         return text
 
     hoisted, init, call = [], [], []
-    for one in statements:
-        if one.depth > depth:
-            init.append(one.text)
-        elif one.kind == INPUT:
+    for statement in statements:
+        if statement.depth > depth:
+            init.append(statement.text)
+        elif statement.kind == INPUT:
             continue
-        elif one.kind == LAYER:
-            init.append(own(one.text))
-        elif one.kind == CALL or mentions(one.text, tensors):
-            call.append(own(one.text))
-        elif mentions(one.text, made):
-            init.append(own(one.text))
+        elif statement.kind == LAYER:
+            init.append(own(statement.text))
+        elif statement.kind == CALL or mentions(statement.text, tensors):
+            call.append(own(statement.text))
+        elif mentions(statement.text, made):
+            init.append(own(statement.text))
         else:
-            hoisted.append(one.text)
+            hoisted.append(statement.text)
     more_init, more_call = flow(g, outputs)
     returned = outputs if isinstance(outputs, str) else listed(outputs)
     parameter = inputs[0] if len(inputs) == 1 else "inputs"
@@ -281,11 +284,11 @@ def class_of(g, name, start, depth, inputs, outputs):
 def assigned_calls(statements, depth, made):
     """Variables that other statements set by calling a layer."""
     return {
-        one.text.partition(" = ")[0]
-        for one in statements
-        if one.kind == OTHER
-        and one.depth == depth
-        and re.match(r"[sd]\d+ = (\w+)\(", one.text)
+        statement.text.partition(" = ")[0]
+        for statement in statements
+        if statement.kind == OTHER
+        and statement.depth == depth
+        and re.match(r"[sd]\d+ = (\w+)\(", statement.text)
     }
 
 

@@ -71,7 +71,7 @@ def gates(g, gated=True):
     if g.chance(0.04):
         options.append("recurrent_dropout=0.2, seed=1")
         g.is_random = True
-    return "".join(f", {one}" for one in options)
+    return "".join(f", {option}" for option in options)
 
 
 def running(g, directed=True, **fixed):

@@ -48,8 +48,8 @@ def wrapped_and_called(g):
         ),
     ]
     g.random.shuffle(calls)
-    for one in calls:
-        one()
+    for draw in calls:
+        draw()
 
 
 @connection(1)

@@ -35,13 +35,13 @@ def decoder(g):
         g.tag(f"states: {between}")
     if between == "dense":
         states = [
-            g.apply(f'layers.Dense({size}, activation="tanh")', one)[0]
-            for one in states
+            g.apply(f'layers.Dense({size}, activation="tanh")', state)[0]
+            for state in states
         ]
     elif between == "crossed":
         states = states[::-1]
     elif between == "function":
-        states = [g.call(f"ops.tanh(2.0 * {one})")[0] for one in states]
+        states = [g.call(f"ops.tanh(2.0 * {state})")[0] for state in states]
     decoder = of_kind(g, name, size, return_sequences=True)
     g.apply(decoder, g.sequence(), f"initial_state=[{', '.join(states)}]")
 
@@ -81,8 +81,8 @@ def bidirectional(g):
         g.tag("joined states")
         half = len(states) // 2
         joined = [
-            g.call(f"ops.concatenate([{one}, {other}], axis=-1)")[0]
-            for one, other in zip(states[:half], states[half:])
+            g.call(f"ops.concatenate([{state}, {other}], axis=-1)")[0]
+            for state, other in zip(states[:half], states[half:])
         ]
         text = of_kind(g, name, 2 * size, return_sequences=True)
         g.apply(text, g.sequence(), f"initial_state=[{', '.join(joined)}]")

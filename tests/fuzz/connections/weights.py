@@ -9,7 +9,7 @@ def options(g):
         given.append(f"activation={g.activation()}")
     if g.chance(0.15):
         given.append("use_bias=False")
-    return "".join(f", {one}" for one in given)
+    return "".join(f", {argument}" for argument in given)
 
 
 @connection(6, streams=True)
