@@ -2,14 +2,10 @@
 
 import numpy as np
 
+from keras_iss._attachments import Attachment, attachments, strength_variable
 from keras_iss._keras.step_functions import AnnouncedStep
 from keras_iss.optimizers import proximal_of
-from keras_iss.regularizers import (
-    Attachment,
-    ISSRegularizer,
-    attachments,
-    strength_variable,
-)
+from keras_iss.regularizers import ISSRegularizer
 
 
 class StepStrength:

@@ -7,15 +7,19 @@ model.fit(x, y, epochs=20, callbacks=[
 small = keras_iss.shrink(model)
 """
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_iss._budget_warnings import (
+    warn_of_a_share_of_what_is_left,
+    warn_of_what_came_back,
+    warn_that_nothing_was_kept,
+    warn_that_size_is_not_met,
+)
 from keras_iss._checks import check_amount, check_flag, check_model
-from keras_iss._messages import quoted
 from keras_iss._strength_control import StrengthControl
 from keras_iss.callbacks import RemovingCallback
 from keras_iss.importance import Importance, importance_of, importances_of
@@ -298,10 +302,13 @@ class ISSBudget(RemovingCallback):
         if self._quality is not None:
             self.go_back()
             self._quality.end(self.model)
-        self._warn_of_what_came_back()
+        back = self._came_back()
+        if back:
+            warn_of_what_came_back(back, self._schedule.by_epoch)
         super().on_train_end(logs)
         self._control.end_model()
-        self._warn_if_not_met()
+        if self._target is not None and self._structures is not None:
+            self._warn_if_not_met()
 
     def _tell_proximal(self):
         """Tells a `ProximalISS` who sets its strength in this training."""
@@ -433,7 +440,7 @@ class ISSBudget(RemovingCallback):
                 {x.name: x.pinned for x in full if x.pinned}
             )
         elif epoch and self._asked.is_relative:
-            self._warn_of_a_share_of_what_is_left(epoch)
+            warn_of_a_share_of_what_is_left(self.model, epoch)
         target = self._asked.bound(full)
         target.check(self._structures)
         if not epoch and target.is_met(self._structures):
@@ -443,63 +450,20 @@ class ISSBudget(RemovingCallback):
             )
         self._target, self._schedule = target, schedule
 
-    # What a user should know of.
-
-    def _warn_of_a_share_of_what_is_left(self, epoch):
-        warnings.warn(
-            f"Training goes on with epoch {epoch + 1}, and `ISSBudget` takes "
-            f"its share of `{self.model.name}` as it is now. If that was made "
-            "smaller before, say what the share is of: "
-            "`ISSBudget(..., of=model_at_full_size)`.",
-            stacklevel=2,
-        )
-
-    def _warn_of_what_came_back(self):
-        back = [
+    def _came_back(self):
+        """Names of the structures of which something removed came back."""
+        return [
             name
             for name, gone in self._removed.items()
             if (gone & ~self._structures[name].removed()).any()
         ]
-        if back:
-            by_epoch = self._schedule.by_epoch
-            warnings.warn(
-                f"Components of {quoted(back)} that `ISSBudget` had removed "
-                "came back at the end of the training, as by an "
-                "`EarlyStopping` that restores the weights of an epoch before "
-                "the removal. They are removed again, with no training after "
-                f"it. Use `EarlyStopping(start_from_epoch={by_epoch})`.",
-                stacklevel=2,
-            )
 
     def _warn_if_not_met(self):
-        if self._target is None or self._structures is None:
-            return
         if self._quality is not None:
-            self._warn_if_nothing_was_kept()
-            return
-        if not self._target.is_met(self._structures):
-            by_epoch = self._schedule.by_epoch
-            warnings.warn(
-                "The training ended before `ISSBudget` had met the size: "
-                f"{self._target.describe(self._structures)}. It would have by "
-                f"epoch {by_epoch}. Train on with `initial_epoch`, or use "
-                f"`EarlyStopping(start_from_epoch={by_epoch})`.",
-                stacklevel=2,
+            if not self.search.kept:
+                warn_that_nothing_was_kept(self.search)
+        elif not self._target.is_met(self._structures):
+            warn_that_size_is_not_met(
+                self._target.describe(self._structures),
+                self._schedule.by_epoch,
             )
-
-    def _warn_if_nothing_was_kept(self):
-        search = self.search
-        if search.kept:
-            return
-        if search.is_learning:
-            found = "the training ended before the first step: train longer"
-        else:
-            found = (
-                f"{search.taken_back} steps were taken back: allow more than "
-                f"{search.within:g}, or train longer"
-            )
-        warnings.warn(
-            f"`ISSBudget(within=...)` leaves the model at full size, since "
-            f"{found}.",
-            stacklevel=2,
-        )

@@ -5,7 +5,6 @@ asks for; `Target.select` gives what stays, by importance.
 """
 
 import dataclasses
-import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_iss._messages import quoted
+from keras_iss._ranking import Order, best, rounded_down, rounded_up
 from keras_iss._selection_checks import (
     by_structure,
     check_fits,
@@ -170,8 +170,8 @@ class Threshold(Target):
             most = int((~removed[name]).sum())
             count = int((values >= self.threshold).sum())
             # More stays, where more is there; what is long need not go.
-            count = _rounded_up(max(count, 1), steps[name], most)
-            kept[name] = _best(values, removed[name], count)
+            count = rounded_up(max(count, 1), steps[name], most)
+            kept[name] = best(values, removed[name], count)
         return kept
 
     def describe(self, structures):
@@ -233,9 +233,7 @@ class Sizes(Target):
         for structure, wanted in by_structure(structures, self.keep, "keep"):
             name = structure.name
             if isinstance(wanted, int):
-                kept[name] = _best(
-                    importance[name], removed[name], counts[name]
-                )
+                kept[name] = best(importance[name], removed[name], counts[name])
             else:
                 kept[name] = np.sort(np.array(wanted))
         return kept
@@ -259,7 +257,7 @@ class Sizes(Target):
             name = structure.name
             if isinstance(wanted, int):
                 alive = int((~removed[name]).sum())
-                count = _rounded_down(wanted, steps[name], alive)
+                count = rounded_down(wanted, steps[name], alive)
             else:
                 count = len(wanted)
             more = self._full_size(structure) - count
@@ -341,7 +339,7 @@ class Total(Target):
                     f"`{x.name}` is pinned: {x.pinned}" for x in structures
                 )
             )
-        order = _Order(free, importance, self._steps(structures))
+        order = Order(free, importance, self._steps(structures))
 
         def left(gone):
             return self.measure(structures, order.kept_without(gone))
@@ -382,97 +380,3 @@ class Total(Target):
     def _words(self):
         """What is counted, in a message."""
         return {"mult_adds": "multiply-adds"}.get(self.kind, self.kind)
-
-
-class _Order:
-    """In which order the components of several structures go.
-
-    Importances are compared with the mean of their own structure. They go in
-    blocks of as many as its size is to be a multiple of, the least important
-    first; the best block of each structure never does. What is more than a
-    multiple is gone from the start.
-
-    Args:
-        structures: Tuple of `Structure`.
-        importance: Dict from name to importances, or `None`.
-        steps: Dict from name to the sizes of blocks.
-    """
-
-    def __init__(self, structures, importance, steps):
-        importance = dict(importance or {})
-        importance |= norms_of(
-            [x for x in structures if x.name not in importance]
-        )
-        removed = removed_of(structures)
-        self._names = [x.name for x in structures]
-        # The components from the best on, how many stay at most, and in
-        # blocks of how many they go.
-        self._ranked, self._most, self._sizes = [], [], []
-        means, owners = [], []
-        for place, name in enumerate(self._names):
-            values = _relative(importance[name], ~removed[name])
-            ranked = _ranked(values, removed[name])
-            alive = max(int((~removed[name]).sum()), 1)
-            size = steps[name] if steps[name] <= alive else 1
-            most = alive // size * size
-            self._ranked.append(ranked)
-            self._most.append(most)
-            self._sizes.append(size)
-            blocks = values[ranked[:most]].reshape(-1, size).mean(axis=1)
-            # From the least on, without the best.
-            means.append(blocks[:0:-1])
-            owners.append(np.full(len(blocks) - 1, place))
-        first = np.argsort(np.concatenate(means), kind="stable")
-        self._owners = np.concatenate(owners)[first]
-
-    def __len__(self):
-        return len(self._owners)
-
-    @property
-    def rounds(self):
-        """Boolean, whether some go in blocks of more than one."""
-        return max(self._sizes) > 1
-
-    def kept_without(self, count):
-        """What stays if so many blocks go: dict from name to indices."""
-        gone = np.bincount(self._owners[:count], minlength=len(self._names))
-        left = np.array(self._most) - gone * np.array(self._sizes)
-        return {
-            name: np.sort(ranked[:stays])
-            for name, ranked, stays in zip(self._names, self._ranked, left)
-        }
-
-
-# Which are the best, and how many.
-
-
-def _ranked(values, removed):
-    """The components from the best to the least; what is removed comes last."""
-    return np.lexsort((-values, removed))
-
-
-def _best(values, removed, count):
-    """The best components, as a sorted integer array."""
-    return np.sort(_ranked(values, removed)[:count])
-
-
-def _rounded_up(count, step, most):
-    """A multiple of `step` up to `most`, not below `count` if there is one."""
-    if step > most:
-        return count
-    return min(math.ceil(count / step), most // step) * step
-
-
-def _rounded_down(count, step, most):
-    """A multiple of `step` not above `count`, but one of them at least."""
-    if step > most:
-        return count
-    return max(min(count, most) // step, 1) * step
-
-
-def _relative(importance, alive):
-    """Importances over the mean of those that are alive, all of them finite."""
-    compared = importance[alive & np.isfinite(importance)]
-    mean = np.abs(compared).mean() if len(compared) else 1.0
-    # An infinite importance comes first, or last.
-    return np.clip(importance / (mean or 1.0), -1e30, 1e30)

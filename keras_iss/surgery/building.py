@@ -26,17 +26,17 @@ from keras_iss._keras.layers import (
     replace_layer,
     state_of,
 )
-from keras_iss._keras.masks import attach_mask, attached_mask, detach_masks
 from keras_iss._keras.models import layers_with_inputs
 from keras_iss._messages import quoted
 from keras_iss._objects import remade, unbuilt
 from keras_iss.surgery.attributes import carry_attributes, layer_pairs
 from keras_iss.surgery.bidirectional import expanded, is_expanded
+from keras_iss.surgery.calling import Calls
 from keras_iss.surgery.cutting import Cut
 from keras_iss.surgery.duplicates import UncopyableError, duplicate
 from keras_iss.surgery.loading import smaller_of_its_class
 from keras_iss.surgery.models import model_like, sequential_like
-from keras_iss.surgery.outputs import apart, with_mask, without_new_masks
+from keras_iss.surgery.outputs import apart, without_new_masks
 from keras_iss.surgery.unbuilt import (
     build_like,
     drop_initializers_of_one_shape,
@@ -58,7 +58,6 @@ class Builder:
     Attributes:
         cut: `Cut`, what stays.
         classes_changed: Boolean, whether a model is of another class now.
-        tensors: Dict from the `id` of an old symbolic tensor to the new one.
     """
 
     def __init__(self, found, alive, zero):
@@ -66,11 +65,8 @@ class Builder:
         self.cut = Cut(found, alive, zero)
         self._made = {}
         self._weights = Weights(self.cut, self._inner)
-        self._replays = []
-        self._masks = {}
-        self._copies = {}
+        self._calls = Calls()
         self.classes_changed = False
-        self.tensors = {}
         self._children = collections.defaultdict(dict)
         for child in self._trace.statements.children:
             self._children[id(child.parent)][child.path] = child.layer
@@ -88,7 +84,7 @@ class Builder:
 
     def begin_anew(self):
         """Forgets what was made."""
-        self._made, self._replays, self.tensors = {}, [], {}
+        self._made, self._calls = {}, Calls()
         self._weights = Weights(self.cut, self._inner)
 
     def operation(self, old):
@@ -215,13 +211,11 @@ class Builder:
             return self._sequential(old, graph)
         inputs = self._inputs(old, graph)
         flat = keras.tree.flatten(inputs)
-        self._remember(keras.tree.flatten(graph.inputs), flat)
-        outputs = graph.run(flat, self._call)
+        outputs = self._calls.follow(graph, flat, self._call)
         if self._trace.call_shapes[id(old)]:
             outputs = apart(outputs, flat)
         elif old is self._trace.root and self._trace.mask_sources.has_any:
             outputs = without_new_masks(old, graph, inputs, outputs)
-        self._replays.append(graph)
         if not isinstance(old, keras.Model):
             return keras.Function(inputs, outputs, name=old.name)
         new = model_like(old, inputs, outputs)
@@ -325,60 +319,22 @@ class Builder:
         self._carry_own(old, new)
         behind = graph_behind(new)
         if behind is not None:
-            self._remember(keras.tree.flatten(graph.inputs), behind.inputs)
+            self._calls.remember(
+                keras.tree.flatten(graph.inputs), behind.inputs
+            )
             for node, (*_, outputs) in zip(graph.nodes, nodes_in_order(behind)):
-                self._remember(node.outputs, outputs)
+                self._calls.remember(node.outputs, outputs)
         return new
 
     def _input(self, layer):
         return self._stateless(layer).output
 
     def _call(self, node, args, kwargs):
-        """Calls a new operation as the old one was called.
-
-        The masks that Keras found then are given by hand, and no others are
-        to be found: which ones are depends on the order of the calls, since
-        attention takes them off what it reads.
-        """
+        """Calls a new operation as the old one was called."""
         args, kwargs = keras.tree.map_structure(
             self._new_variable, (args, kwargs)
         )
-        masks = {id(self.tensors[id(x)]): None for x in node.unmasked}
-        for x in node.unmasking:
-            mask = self._mask_of(x)
-            if mask is not None:
-                masks[id(self.tensors[id(x)])] = mask
-        if masks:
-            args, kwargs = keras.tree.map_structure(
-                lambda x: (
-                    self._with_mask(x, masks[id(x)]) if id(x) in masks else x
-                ),
-                (args, kwargs),
-            )
-        outputs = self.new_call(node, args, kwargs)
-        for x in keras.tree.flatten(outputs):
-            self._masks[id(x)] = attached_mask(x)
-        detach_masks(outputs)
-        self._remember(node.outputs, keras.tree.flatten(outputs))
-        return outputs
-
-    def _mask_of(self, old):
-        """The new mask of an old tensor, or `None` if it is not in sight."""
-        known = self._masks.get(id(self.tensors[id(old)]))
-        if known is None:
-            known = self.tensors.get(id(attached_mask(old)))
-        return known
-
-    def _with_mask(self, tensor, mask):
-        """The same numbers, in a tensor that carries this mask or none."""
-        key = id(tensor), id(mask)
-        if key not in self._copies:
-            made = keras.ops.copy(tensor)
-            if mask is not None:
-                made = with_mask(made, mask, None)
-            # They are kept, so that their ids stay their own.
-            self._copies[key] = made, tensor, mask
-        return self._copies[key][0]
+        return self._calls.make(self.new_call, node, args, kwargs)
 
     def new_call(self, node, args, kwargs):
         """Calls what has taken the place of an operation."""
@@ -386,22 +342,9 @@ class Builder:
             return self._call_expanded(node.operation, *args, **kwargs)
         return self.operation(node.operation)(*args, **kwargs)
 
-    def _remember(self, old, new):
-        self.tensors.update(zip(map(id, old), new))
-
     def attach_masks(self):
-        """Gives symbolic tensors the masks that the old ones have.
-
-        For who builds on them: calls that are there have theirs.
-        """
-        for graph in self._replays:
-            for node in graph.nodes:
-                for old in node.outputs:
-                    mask = attached_mask(old)
-                    if id(mask) in self.tensors:
-                        attach_mask(
-                            self.tensors[id(old)], self.tensors[id(mask)]
-                        )
+        """Gives symbolic tensors the masks that the old ones have."""
+        self._calls.attach_masks()
 
     def _new_variable(self, argument):
         if not isinstance(argument, keras.Variable):

@@ -2,9 +2,9 @@
 
 import tempfile
 
+from keras_iss._attachments import STRENGTH
 from keras_iss._keras.layers import carried_states
 from keras_iss._messages import quoted
-from keras_iss.regularizers import STRENGTH
 
 
 class Weights:
