@@ -14,9 +14,14 @@ from keras_iss._messages import quoted
 from keras_iss.callbacks import RemovingCallback, StructuresCallback
 from keras_iss.optimizers import proximal_of
 from keras_iss.structures.values import is_finite
-from keras_iss.surgery import shrink
 from keras_iss.surgery.models import keeps_class
-from keras_iss.tracing.find import check_include, find_structures, is_built
+from keras_iss.surgery.shrinking import shrink_found
+from keras_iss.tracing.find import (
+    check_include,
+    find,
+    find_structures,
+    is_built,
+)
 
 DEFAULT = ("recurrent",)
 
@@ -149,7 +154,7 @@ def _check_form(data, name):
         )
 
 
-def check_can_be_smaller(model, include, callbacks, data):
+def check_can_be_smaller(model, include, callbacks, data, is_given):
     """Raises for a model that could not be made smaller after a while.
 
     Makes a copy of a model that something is to be removed from, as it will
@@ -160,17 +165,25 @@ def check_can_be_smaller(model, include, callbacks, data):
         include: Tuple of kinds of layers.
         callbacks: List of callbacks.
         data: Optional inputs to compare the two on.
+        is_given: Boolean, whether the user says what kinds are cut.
+
+    Returns:
+        The `Structures` of the model; `None` if they are not known yet.
 
     Raises:
         ValueError: if it cannot be rebuilt.
         RuntimeError: if the copy computes something else.
     """
-    if not is_built(model) or not _removed_kinds(model, callbacks):
-        return
-    if is_finite(structures := find_structures(model, include)) and (
-        structures.free
-    ):
-        shrink(model, include=include, data=data)
+    removed = _removed_kinds(model, callbacks)
+    if not is_built(model) or not removed:
+        return None
+    found = find(model, include)
+    structures = found.structures
+    if is_given:
+        _warn_of_what_nothing_removes(include, structures, model, removed)
+    if is_finite(structures) and structures.free:
+        shrink_found(found, data=data)
+    return structures
 
 
 def check_callbacks(callbacks):
@@ -247,8 +260,6 @@ def included(include, model, callbacks):
                 "removed, and stay in the model as zeros. Give both the same "
                 "`include`, or `keras_iss.fit` none."
             )
-    if removed and not set(include) <= set(kinds):
-        _warn_of_what_nothing_removes(include, model, removed)
     return include
 
 
@@ -265,16 +276,18 @@ def _removed_kinds(model, callbacks):
     return [(who, check_include(remover.include)) for who, remover in removing]
 
 
-def _warn_of_what_nothing_removes(include, model, removed):
-    if not is_built(model):
+def _warn_of_what_nothing_removes(include, structures, model, removed):
+    """Warns of structures that are cut, and that nothing removes units of."""
+    kinds_of_all = dict.fromkeys(kinds for _, kinds in removed)
+    if set(include) <= {kind for kinds in kinds_of_all for kind in kinds}:
         return
     reached = set()
-    for _, kinds in removed:
+    for kinds in kinds_of_all:
         for structure in find_structures(model, kinds).free:
             reached.update(structure.makers)
     idle = [
         structure.name
-        for structure in find_structures(model, include).free
+        for structure in structures.free
         if not reached.issuperset(structure.makers)
     ]
     if idle:

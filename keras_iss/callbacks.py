@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from keras_iss._checks import check_flag, is_whole
+from keras_iss._histograms import Histograms
 from keras_iss._keras.distribution import check_scope
 from keras_iss._proximal_step import warn_of_dead
 from keras_iss.optimizers import proximal_of, tell_optimizer
@@ -50,10 +51,12 @@ class StructuresCallback(keras.callbacks.Callback):
         check_include(include)
         self.include = include
         self._structures = None
+        self._offered_structures = None
 
     def set_model(self, model):
         if model is not self.model:
             self._structures = None
+            self._offered_structures = None
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
@@ -72,15 +75,22 @@ class StructuresCallback(keras.callbacks.Callback):
 
     def _find(self):
         if self._structures is None:
-            self._structures = find_structures(self.model, self.include)
+            self._structures = self._offered_structures
+            if self._structures is None:
+                self._structures = find_structures(self.model, self.include)
+        self._offered_structures = None
         return self._structures
 
+    def offer_structures(self, include, structures):
+        """Gives the structures of its model, for when it looks for them next.
 
-def check_first_step(model, include, training):
-    """As `check_step`, for a model whose structures are not known."""
-    proximal = proximal_of(getattr(model, "optimizer", None))
-    if proximal is not None and is_built(model):
-        check_step(model, find_structures(model, include), training)
+        Args:
+            include: Tuple of the kinds of layers that they are of. Of others
+                than it looks for, they are of no use to it.
+            structures: `Structures`.
+        """
+        if self._structures is None and check_include(self.include) == include:
+            self._offered_structures = structures
 
 
 def check_step(model, structures, training):
@@ -368,7 +378,7 @@ class ISSLogger(StructuresCallback):
                 f"{log_dir!r} (of type {type(log_dir).__name__})"
             )
         self.log_dir = log_dir
-        self._histograms = None if log_dir is None else _Histograms(log_dir)
+        self._histograms = None if log_dir is None else Histograms(log_dir)
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
@@ -391,32 +401,6 @@ class ISSLogger(StructuresCallback):
                     f"{structure.name}/group_norms", structure.norms(), epoch
                 )
             self._histograms.flush()
-
-
-class _Histograms:
-    """Writes histograms for TensorBoard, without TensorFlow."""
-
-    def __init__(self, log_dir):
-        try:
-            from tensorboard.plugins.histogram import summary_v2
-            from tensorboard.summary.writer import event_file_writer
-        except ImportError as error:
-            raise ImportError(
-                "`ISSLogger(log_dir=...)` writes for TensorBoard, which is "
-                "not installed: `pip install tensorboard`."
-            ) from error
-        self._histogram = summary_v2.histogram_pb
-        self._writer = event_file_writer.EventFileWriter(str(log_dir))
-
-    def write(self, tag, values, step):
-        from tensorboard.compat.proto import event_pb2
-
-        self._writer.add_event(
-            event_pb2.Event(summary=self._histogram(tag, values), step=step)
-        )
-
-    def flush(self):
-        self._writer.flush()
 
 
 def _check_period(every):

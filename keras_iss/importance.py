@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_iss._checks import check_count
+from keras_iss._batches import check_batches
 from keras_iss._data import as_tuple, check_data, is_arrays
 from keras_iss._keras.distribution import distribution_scope
 from keras_iss._keras.layers import carried_states, inner_layers
@@ -219,17 +219,14 @@ class Taylor:
     """
 
     def __init__(self, data: Any, batches: int = 16, batch_size: int = 32):
-        if data is None:
-            raise ValueError(
-                'The importance "taylor" needs `data`, which its gradients '
-                "are computed from."
-            )
-        check_data(data)
-        self.data = data
-        self.batches = check_count(batches, "batches", 1, "batches to look at")
-        self.batch_size = check_count(
-            batch_size, "batch_size", 1, "samples in a batch"
+        self._batches = check_batches(
+            data,
+            batches,
+            batch_size,
+            'The importance "taylor" needs `data`, which its gradients are '
+            "computed from.",
         )
+        check_data(data)
 
     def __call__(
         self, model: keras.Model, structures: Structures
@@ -239,7 +236,7 @@ class Taylor:
                 f"`{model.name}` has no loss, which the Taylor importance is "
                 "of: compile it first."
             )
-        check_data(self.data, model=model)
+        check_data(self._batches.data, model=model)
         fixed = frozen(structures, model)
         trained = [x for x in structures if x.name not in fixed]
         with distribution_scope(model):
@@ -249,7 +246,7 @@ class Taylor:
             model.optimizer = recorder
             model.make_train_function(force=True)
             losses = model.fit(
-                **_arguments(self.data, self.batches, self.batch_size),
+                **_arguments(self._batches),
                 epochs=1,
                 shuffle=False,
                 verbose=0,
@@ -304,18 +301,19 @@ def _restorer(model):
     return restore
 
 
-def _arguments(data, batches, batch_size):
-    if not is_arrays(data):
-        return {"x": data, "steps_per_epoch": batches}
-    data = as_tuple(data)
+def _arguments(batches):
+    """Arguments of `fit` for some `Batches`."""
+    if not is_arrays(batches.data):
+        return {"x": batches.data, "steps_per_epoch": batches.count}
+    data = as_tuple(batches.data)
     first = len(keras.tree.flatten(data[0])[0])
-    count = min(batches * batch_size, first)
-    if count > batch_size:
+    count = min(batches.count * batches.size, first)
+    if count > batches.size:
         # The same shape for all.
-        count -= count % batch_size
+        count -= count % batches.size
     cut = [keras.tree.map_structure(lambda a: a[:count], x) for x in data]
     names = ("x", "y", "sample_weight")
-    return {**dict(zip(names, cut)), "batch_size": batch_size}
+    return {**dict(zip(names, cut)), "batch_size": batches.size}
 
 
 class _Recorder(keras.optimizers.Optimizer):

@@ -16,21 +16,19 @@ from keras_iss._fit_arguments import (
     check_training_data,
     included,
 )
-from keras_iss._keras.step_functions import StateGuard
+from keras_iss._joined_callbacks import JoinedCallbacks
+from keras_iss._known_structures import KnownStructures
 from keras_iss._stream import streamed
-from keras_iss._whole_files import saved_whole
 from keras_iss.callbacks import (
     RemovingCallback,
     alive_of,
-    check_first_step,
 )
 from keras_iss.dropout import scale_dropout as scale_dropout_of
-from keras_iss.optimizers import tell_optimizer
 from keras_iss.structures.values import is_finite
-from keras_iss.surgery import shrink
 from keras_iss.surgery.sampling import first_samples
+from keras_iss.surgery.shrinking import shrink_found
 from keras_iss.tracing.errors import UntraceableError
-from keras_iss.tracing.find import find_structures, is_built
+from keras_iss.tracing.find import find, is_built
 from keras_iss.tracing.graph import graph_of
 
 # Samples; more than a stateful model's batch are cut off.
@@ -158,9 +156,10 @@ def fit(
             "`scale_dropout` must be a boolean: whether rates follow the size. "
             f"Received: {scale_dropout!r}"
         )
+    is_given = include is not None
     include = included(include, model, callbacks)
     data = _some_inputs(model, x)
-    check_can_be_smaller(model, include, callbacks, data)
+    structures = check_can_be_smaller(model, include, callbacks, data, is_given)
     removing = [
         callback
         for callback in callbacks
@@ -173,9 +172,9 @@ def fit(
     if kwargs.get("steps_per_epoch"):
         stream, kwargs = streamed(x, y, batch_size, kwargs)
         x, y, batch_size = stream, None, None
-    joined = _JoinedCallbacks(
+    joined = JoinedCallbacks(
         callbacks,
-        include,
+        KnownStructures(include, model, structures),
         stream,
         add_history=True,
         add_progbar=verbose != 0,
@@ -186,7 +185,7 @@ def fit(
     )
     epoch = initial_epoch
     try:
-        model = _smaller(model, include, joined, data, scale_dropout)
+        model = _smaller(model, joined, data, scale_dropout)
         while True:
             end = min((epoch // shrink_every + 1) * shrink_every, epochs)
             with _averages_put_off(model):
@@ -205,144 +204,18 @@ def fit(
             joined.remember(model, epoch)
             epoch = end
             if not any(callback.is_tentative for callback in removing):
-                model = _smaller(model, include, joined, data, scale_dropout)
+                model = _smaller(model, joined, data, scale_dropout)
         if epochs > initial_epoch:
             model.optimizer.finalize_variable_values(model.trainable_weights)
         joined.remember(model, epoch)
         model = joined.finish(model)
-        return _smaller(model, include, joined, data, scale_dropout)
+        return _smaller(model, joined, data, scale_dropout)
     except BaseException as error:
         joined.put_values_back()
         for callback in removing:
             callback.go_back()
         error.add_note(joined.where_the_model_is())
         raise
-
-
-class _JoinedCallbacks(keras.callbacks.CallbackList):
-    """Callbacks that take several trainings for one.
-
-    Args:
-        callbacks: As in `fit`.
-        include: As in `fit`.
-        stream: Optional `Stream` that is trained on.
-        **kwargs: Of `CallbackList`.
-    """
-
-    def __init__(self, callbacks, include, stream, **kwargs):
-        self._begun = False
-        self._logs = None
-        self._best = {}
-        self._include = include
-        self._stream = stream
-        self._guard = None
-        self._epoch = None
-        super().__init__(callbacks, **kwargs)
-        checkpoints = [
-            callback
-            for callback in self.callbacks
-            if isinstance(callback, keras.callbacks.ModelCheckpoint)
-        ]
-        self._saves = bool(checkpoints)
-        self._saves_batches = any(
-            callback.save_freq != "epoch" for callback in checkpoints
-        )
-
-    def set_model(self, model):
-        self._guard = StateGuard(model)
-        super().set_model(model)
-
-    def on_train_begin(self, logs=None):
-        tell_optimizer(self.model)
-        if not self._begun:
-            self._begun = True
-            super().on_train_begin(logs)
-
-    def on_train_end(self, logs=None):
-        self._logs = logs
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-        super().on_epoch_begin(epoch, logs)
-        # Only now, since an `ISSBudget` may set the strength.
-        check_first_step(self.model, self._include, self.params)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        super().on_train_batch_begin(batch, logs)
-        self._guard.announce("train")
-
-    def on_train_batch_end(self, batch, logs=None):
-        with self._whole_files(self._saves_batches):
-            super().on_train_batch_end(batch, logs)
-
-    def on_test_begin(self, logs=None):
-        # Before any other callback looks at the model.
-        self._remove()
-        super().on_test_begin(logs)
-
-    def on_test_batch_begin(self, batch, logs=None):
-        super().on_test_batch_begin(batch, logs)
-        self._guard.announce("test")
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self._stream is not None:
-            self._stream.advance()
-        self._remove()
-        with self._whole_files(self._saves):
-            super().on_epoch_end(epoch, logs)
-
-    def _remove(self):
-        for callback in self.callbacks:
-            if isinstance(callback, RemovingCallback):
-                callback.remove_at_end_of(self._epoch)
-
-    def _whole_files(self, saves):
-        return saved_whole(self.model) if saves else contextlib.nullcontext()
-
-    def put_values_back(self):
-        """Gives the model the values that an interrupt kept from it."""
-        self._guard.put_back()
-
-    def where_the_model_is(self):
-        """A sentence for an exception that ends the training."""
-        when = "before its first epoch"
-        if self._epoch is not None:
-            when = f"in epoch {self._epoch + 1} of {self.params['epochs']}"
-        return (
-            f"`keras_iss.fit` was ended {when}. The model of the moment, which "
-            "may be smaller by now, is `model.history.model`, with `model` as "
-            "it was given to `keras_iss.fit`. It is whole: train it further "
-            "or save it."
-        )
-
-    def remember(self, model, epoch):
-        """Remembers which model the best weights of a callback are of.
-
-        Args:
-            model: The model that was trained.
-            epoch: Integer, the first epoch it was trained for.
-        """
-        for callback in self.callbacks:
-            if (
-                isinstance(callback, keras.callbacks.EarlyStopping)
-                and callback.best_weights is not None
-                and (
-                    callback.best_epoch >= epoch
-                    or id(callback) not in self._best
-                )
-            ):
-                self._best[id(callback)] = model
-
-    def finish(self, model):
-        """Ends the training, and gives the model that comes out of it."""
-        for callback in self.callbacks:
-            if id(callback) in self._best and callback.restore_best_weights:
-                model = self._best[id(callback)]
-                callback.set_model(model)
-        super().on_train_end(self._logs)
-        if model is not self.model:
-            model.history = self._history
-        return model
 
 
 @contextlib.contextmanager
@@ -365,20 +238,27 @@ def _averages_put_off(model):
             known.pop("finalize_variable_values", None)
 
 
-def _smaller(model, include, joined, data, scales_dropout):
+def _smaller(model, joined, data, scales_dropout):
     """The model without what is removed, made known to the callbacks."""
     if not is_built(model):
         return model
-    structures = find_structures(model, include)
+    structures = joined.known.of(model)
     alive_of(structures)
-    stays = structures.staying()
-    if all(some.all() for some in stays.values()) or not is_finite(structures):
+    if not _loses_something(structures) or not is_finite(structures):
         return model
-    small = shrink(model, include=include, data=data)
+    # Anew: what trained it may have changed more than weights.
+    found = find(model, joined.known.include)
+    if not _loses_something(found.structures):
+        return model
+    small = shrink_found(found, data=data)
     if scales_dropout:
         scale_dropout_of(small, before=model)
     joined.set_model(small)
     return small
+
+
+def _loses_something(structures):
+    return not all(stays.all() for stays in structures.staying().values())
 
 
 def _some_inputs(model, x):

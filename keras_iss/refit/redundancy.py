@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_iss._checks import check_count
+from keras_iss._batches import check_batches
 from keras_iss.refit.data import batches_of
 from keras_iss.refit.fitting import Statistics
 from keras_iss.refit.places import double
@@ -39,15 +39,12 @@ class Redundancy:
     """
 
     def __init__(self, data: Any, batches: int = 64, batch_size: int = 32):
-        if data is None:
-            raise ValueError(
-                'The importance "redundancy" needs `data`: inputs, on which '
-                "activations are looked at."
-            )
-        self.data = data
-        self.batches = check_count(batches, "batches", 1, "batches to look at")
-        self.batch_size = check_count(
-            batch_size, "batch_size", 1, "samples in a batch"
+        self._batches = check_batches(
+            data,
+            batches,
+            batch_size,
+            'The importance "redundancy" needs `data`: inputs, on which '
+            "activations are looked at.",
         )
 
     def __call__(
@@ -58,11 +55,12 @@ class Redundancy:
         if not reading.places:
             return {}
         runner = Runner(model, reading.readers, reading.places)
-        batches = batches_of(self.data, model, self.batch_size)
+        asked = self._batches
+        batches = batches_of(asked.data, model, asked.size)
         statistics = Statistics.gathered(
             runner,
             reading.places,
-            (x for _, x in zip(range(self.batches), batches)),
+            (x for _, x in zip(range(asked.count), batches)),
             held_back=0,
         )
         cut = Cut.of(structures, {})

@@ -231,7 +231,7 @@ class Builder:
                 f"The `call` of `{old.name}` ({type(old).__name__}) looks at "
                 "the lengths of its inputs in Python: the smaller model takes "
                 f"inputs of the shapes {quoted(shapes)} only.",
-                stacklevel=5,
+                stacklevel=6,
             )
         self._carry_own(old, new)
         return new

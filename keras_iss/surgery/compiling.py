@@ -37,7 +37,7 @@ def compile_like(old, new, variables, cut):
         warnings.warn(
             f"`{old.name}` has a `compile` of its own, and no "
             "`compile_from_config`: compile the smaller model yourself.",
-            stacklevel=4,
+            stacklevel=5,
         )
     elif old.optimizer is not None:
         carry_exclusions(old.optimizer, new.optimizer, old.weights, variables)

@@ -65,7 +65,7 @@ def _of_own_class(old, inputs, outputs):
             f"`{old.name}` cannot be made anew as a `{cls.__name__}`: {error}. "
             "Its constructor has to take `inputs`, `outputs`, `name` and what "
             "its `get_config` adds.",
-            stacklevel=6,
+            stacklevel=7,
         )
         return None
     stand_ins.put_real_ones_into(new)

@@ -86,7 +86,7 @@ def _loadable(old, new, builder):
     warnings.warn(
         f"The smaller model of `{old.name}` computes what it should, but a "
         f"file that it is saved to cannot be loaded as that: {problem}",
-        stacklevel=4,
+        stacklevel=5,
     )
     return new
 
@@ -98,7 +98,7 @@ def _warn_of_losses(old, new, variables):
         warnings.warn(
             f"The variables {quoted(left)} belong to no layer of the graph of "
             f"`{old.name}`: the smaller model does without them.",
-            stacklevel=4,
+            stacklevel=5,
         )
     if type(new) is not type(old) and type(old) is not keras.Sequential:
         kind = (
@@ -108,5 +108,5 @@ def _warn_of_losses(old, new, variables):
             f"`{old.name}` is a `{type(old).__name__}`. The smaller model is a "
             f"{kind} one of the same layers: it has no methods of that class, "
             "such as a `train_step` of its own.",
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -12,7 +12,7 @@ from keras_iss.structures.values import check_finite
 from keras_iss.surgery import verification
 from keras_iss.surgery.rebuilding import rebuild
 from keras_iss.surgery.zeroing import not_kept, zeroed_values
-from keras_iss.tracing.find import find
+from keras_iss.tracing.find import Found, find
 
 
 def shrink(
@@ -76,7 +76,26 @@ def shrink(
         >>> small.get_layer("lstm").units
         5
     """
-    found = find(model, include)
+    return shrink_found(find(model, include), keep, verify, data)
+
+
+def shrink_found(
+    found: Found,
+    keep: Mapping | None = None,
+    verify: bool = True,
+    data: Any = None,
+) -> keras.Model:
+    """As `shrink`, for a model whose structures were found just before.
+
+    Args:
+        found: `Found` of the model, of which only weights have changed since.
+        keep: As in `shrink`.
+        verify: As in `shrink`.
+        data: As in `shrink`.
+
+    Returns:
+        A new `keras.Model`.
+    """
     structures = found.structures
     check_finite(structures)
     kept = None if keep is None else target_of(keep=keep).select(structures)
@@ -98,5 +117,5 @@ def shrink(
     if verify:
         removals = not_kept(structures, kept or {})
         verification.verify(found, rebuilt, zeroed_values(removals), data)
-    carry_penalties(model, rebuilt.model, rebuilt.variables)
+    carry_penalties(found.trace.root, rebuilt.model, rebuilt.variables)
     return rebuilt.model

@@ -144,7 +144,7 @@ class _Comparison:
             f"The smaller model of `{self._old.name}` was not compared with "
             f"it: it takes no random inputs ({failure}). Give some: "
             "`shrink(..., data=x)`.",
-            stacklevel=5,
+            stacklevel=6,
         )
         return None, None
 
