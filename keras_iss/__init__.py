@@ -11,6 +11,8 @@ from keras_iss.importance import (
 )
 from keras_iss.optimizers import ProximalISS as ProximalISS
 from keras_iss.regularizers import ISSRegularizer as ISSRegularizer
+from keras_iss.runtimes import benchmark as benchmark
+from keras_iss.runtimes import compare as compare
 from keras_iss.surgery import prune as prune
 from keras_iss.surgery import shrink as shrink
 from keras_iss.tracing import find_structures as find_structures

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 import keras_iss
-from keras_iss import layers, structures, tracing
+from keras_iss import inspection, layers, structures, tracing
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="the same on every backend"
@@ -43,6 +43,8 @@ METHODS = {
     tracing.Traced: ("of", "axis", "replace"),
 }
 FUNCTIONS = {
+    "benchmark": keras_iss.benchmark,
+    "compare": keras_iss.compare,
     "estimate_importance": keras_iss.estimate_importance,
     "export_saved_model": keras_iss.export_saved_model,
     "export_tflite": keras_iss.export_tflite,
@@ -51,6 +53,7 @@ FUNCTIONS = {
     "prune": keras_iss.prune,
     "register_rule": keras_iss.register_rule,
     "shrink": keras_iss.shrink,
+    "inspect_model": inspection.inspect_model,
     "keeps_zero": tracing.keeps_zero,
     "pin_unless_elementwise": tracing.pin_unless_elementwise,
     "run_over_time": tracing.run_over_time,

@@ -1,0 +1,1 @@
+"""A module for each verb: what it takes, what it calls, what it shows."""

@@ -1,0 +1,163 @@
+"""`keras-iss export`."""
+
+import pathlib
+from typing import Annotated, Any
+
+import typer
+
+from keras_iss.cli import output
+from keras_iss.cli.arguments import (
+    DataSource,
+    Imports,
+    Json,
+    Loading,
+    Model,
+    Samples,
+    Unsafe,
+)
+from keras_iss.cli.library import library
+
+_QUANTIZE = ("float16", "int8", "int8_full")
+# What calibrates integers; more samples take longer and change little.
+_REPRESENTATIVE = 300
+
+
+def export(
+    model: Model,
+    target: Annotated[
+        pathlib.Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="What to write: a .tflite file, or a folder for a SavedModel.",
+            show_default=False,
+        ),
+    ],
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="float16, int8 (weights) or int8_full (activations too, "
+            "which needs --data). Of a .tflite file.",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Samples in a call of a .tflite file; 0 leaves it open.",
+        ),
+    ] = 1,
+    recurrent_op: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="loop, or fused for one operation for a whole LSTM. Of a "
+            ".tflite file.",
+        ),
+    ] = "loop",
+    streaming: Annotated[
+        bool,
+        typer.Option(
+            "--streaming",
+            help="Add a signature `step` for one time step. Of a .tflite file.",
+        ),
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(help="Run what was written beside the model first."),
+    ] = True,
+    data: DataSource = None,
+    samples: Samples = None,
+    imports: Imports = None,
+    unsafe: Unsafe = False,
+    json: Json = False,
+) -> None:
+    """Write a model as TFLite or SavedModel, checked against the model.
+
+    With --data, it is checked on those instead of on random numbers.
+    """
+    lite = target.suffix.lower() == ".tflite"
+    _check(target, lite, quantize, recurrent_op, streaming, data)
+    keras_iss = library()
+    from keras_iss.cli.data import read_data
+    from keras_iss.cli.loading import load_model
+    from keras_iss.runtimes.keras_runner import KerasRunner
+
+    loaded = load_model(model, Loading(imports or (), unsafe))
+    found = read_data(data, samples)
+    if found is not None:
+        found = found.fitting(KerasRunner(loaded).inputs)
+    inputs = found and found.inputs
+    if lite:
+        full = quantize == "int8_full"
+        done = keras_iss.export_tflite(
+            loaded,
+            target,
+            batch_size=batch_size or None,
+            quantize=quantize,
+            representative_data=found.first(_REPRESENTATIVE).inputs
+            if full and found is not None
+            else None,
+            recurrent_op=recurrent_op,
+            streaming=streaming,
+            verify=verify,
+            data=inputs,
+        )
+    else:
+        done = keras_iss.export_saved_model(
+            loaded, target, verify=verify, data=inputs
+        )
+    if json:
+        output.show_json({"model": model, **output.plain(done)})
+    else:
+        _show(done, target)
+
+
+def _check(target, lite, quantize, recurrent_op, streaming, data):
+    if target.suffix and not lite:
+        raise typer.BadParameter(
+            f"`{target}` is neither a .tflite file nor a folder, whose name "
+            "has no ending.",
+            param_hint="'--output'",
+        )
+    if quantize is not None and quantize not in _QUANTIZE:
+        raise typer.BadParameter(
+            f"{quantize!r} is none of {', '.join(_QUANTIZE)}.",
+            param_hint="'--quantize'",
+        )
+    if recurrent_op not in ("loop", "fused"):
+        raise typer.BadParameter(
+            f"{recurrent_op!r} is neither loop nor fused.",
+            param_hint="'--recurrent-op'",
+        )
+    if not lite and (quantize or streaming or recurrent_op != "loop"):
+        raise typer.BadParameter(
+            "--quantize, --recurrent-op and --streaming are of a .tflite "
+            f"file, and `{target}` is a folder."
+        )
+    if quantize == "int8_full" and data is None:
+        raise typer.BadParameter(
+            "--quantize int8_full learns the range of activations from "
+            "samples: add --data."
+        )
+
+
+def _show(done: Any, target: pathlib.Path) -> None:
+    console = output.console()
+    console.print(
+        f"Wrote {target}: {output.bytes_text(done.size)}", markup=False
+    )
+    for name, error in done.errors.items():
+        console.print(
+            f"Output {name}: {error:.2g} off the Keras model", markup=False
+        )
+    if not done.errors:
+        console.print("It was not checked against the model.")
+    if done.weights_in_float:
+        console.print(
+            f"In float32 stay: {', '.join(done.weights_in_float)}",
+            markup=False,
+        )

@@ -1,0 +1,155 @@
+"""Runs a TFLite file in LiteRT."""
+
+import math
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_iss.runtimes._installed import needed
+from keras_iss.runtimes.formats import size_of
+from keras_iss.runtimes.runners import Arrays, InputSpec, Outputs
+
+# In this order; a file without signatures is run by its main graph.
+SIGNATURES = ("serve", "serving_default")
+
+
+class LiteRunner:
+    """A TFLite file, whoever wrote it.
+
+    Inputs and outputs that are integers with a scale are taken and given as
+    the numbers that they stand for.
+
+    Args:
+        path: `pathlib.Path` of the file.
+        threads: Integer, how many threads LiteRT uses, or `None`.
+
+    Raises:
+        ImportError: if LiteRT is not installed.
+        ValueError: if it is no TFLite file, or has an operation that LiteRT
+            does not have by itself.
+    """
+
+    format = "tflite"
+    model: Any = None
+    weights: int | None = None
+
+    def __init__(self, path: pathlib.Path, threads: int | None = None):
+        interpreter = needed(
+            "ai_edge_litert.interpreter", "export", f"To run `{path}`"
+        ).Interpreter
+        self.name = path.name
+        self.size: int | None = size_of(path)
+        try:
+            self._interpreter = interpreter(
+                model_content=path.read_bytes(), num_threads=threads
+            )
+            self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"LiteRT cannot run `{path}`: {error} If it was written by "
+                "something else than `keras-iss export`, write it with that."
+            ) from error
+        signatures = self._interpreter.get_signature_list()
+        self._signature = next(
+            (name for name in SIGNATURES if name in signatures), None
+        )
+        self._has_reset = "reset" in signatures
+        self._details = self._input_details()
+        self.inputs = tuple(
+            InputSpec(name, _shape(detail), _dtype(detail))
+            for name, detail in self._details.items()
+        )
+
+    def run(self, arrays: Arrays) -> Outputs:
+        """As `Runner.run`."""
+        if self._has_reset:
+            self._interpreter.get_signature_runner("reset")()
+        else:
+            # A fused LSTM keeps its state from call to call.
+            self._interpreter.allocate_tensors()
+            self._interpreter.reset_all_variables()
+        if self._signature is None:
+            return self._run_main(arrays)
+        runner = self._interpreter.get_signature_runner(self._signature)
+        outputs = runner(**self._named(arrays))
+        details = runner.get_output_details()
+        return {
+            name: _dequantized(np.array(value), details[name])
+            for name, value in sorted(outputs.items())
+        }
+
+    def prepared(self, arrays: Arrays) -> Callable[[], Any]:
+        """As `Runner.prepared`."""
+        if self._signature is None:
+            self._set_main(arrays)
+            return self._interpreter.invoke
+        runner = self._interpreter.get_signature_runner(self._signature)
+        named = self._named(arrays)
+        return lambda: runner(**named)
+
+    def _input_details(self):
+        if self._signature is None:
+            found = self._interpreter.get_input_details()
+            return {detail["name"]: detail for detail in found}
+        runner = self._interpreter.get_signature_runner(self._signature)
+        return dict(sorted(runner.get_input_details().items()))
+
+    def _named(self, arrays):
+        return {
+            name: _quantized(array, detail)
+            for (name, detail), array in zip(self._details.items(), arrays)
+        }
+
+    def _set_main(self, arrays):
+        named = self._named(arrays)
+        for name, detail in self._details.items():
+            self._interpreter.resize_tensor_input(
+                detail["index"], named[name].shape
+            )
+        self._interpreter.allocate_tensors()
+        for name, detail in self._details.items():
+            self._interpreter.set_tensor(detail["index"], named[name])
+
+    def _run_main(self, arrays):
+        self._set_main(arrays)
+        self._interpreter.invoke()
+        return {
+            detail["name"]: _dequantized(
+                np.array(self._interpreter.get_tensor(detail["index"])), detail
+            )
+            for detail in self._interpreter.get_output_details()
+        }
+
+
+def _shape(detail):
+    sizes = detail.get("shape_signature", detail["shape"])
+    sizes = sizes if len(sizes) else detail["shape"]
+    return tuple(None if size < 0 else int(size) for size in sizes)
+
+
+def _scale(detail):
+    scale, zero = detail.get("quantization") or (0.0, 0)
+    known = np.dtype(detail["dtype"]).kind in "iu" and scale
+    return (scale, zero) if known and math.isfinite(scale) else None
+
+
+def _dtype(detail):
+    return "float32" if _scale(detail) else np.dtype(detail["dtype"]).name
+
+
+def _quantized(array, detail):
+    dtype, scale = np.dtype(detail["dtype"]), _scale(detail)
+    if scale is None:
+        return np.ascontiguousarray(array, dtype)
+    limits = np.iinfo(dtype)
+    whole = np.round(array / scale[0]) + scale[1]
+    return np.clip(whole, limits.min, limits.max).astype(dtype)
+
+
+def _dequantized(array, detail):
+    scale = _scale(detail)
+    if scale is None:
+        return array
+    return ((array.astype("float32") - scale[1]) * scale[0]).astype("float32")
