@@ -59,13 +59,13 @@ class Components:
         """1.0 for each component that is not removed, else 0.0."""
         return [ops.cast(x > 0, "float32") for x in self.norms()]
 
-    def warn_of_dead(self, alive):
+    def warn_of_removed_structures(self, alive):
         """Warns of the structures of which nothing is left.
 
         Args:
             alive: What `alive` gives.
         """
-        warn_of_dead(
+        warn_of_removed_structures(
             name
             for name, left in zip(self.names, alive)
             if not ops.convert_to_numpy(left).any()
@@ -108,7 +108,7 @@ class Components:
             variable.assign(ops.cast(value * factor, variable.dtype))
 
 
-def warn_of_dead(names):
+def warn_of_removed_structures(names):
     """Warns of structures of which all components are removed, if any.
 
     Args:

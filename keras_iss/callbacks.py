@@ -23,7 +23,7 @@ import numpy as np
 from keras_iss._checks import check_flag, is_whole
 from keras_iss._histograms import Histograms
 from keras_iss._keras.distribution import check_scope
-from keras_iss._proximal_step import warn_of_dead
+from keras_iss._proximal_step import warn_of_removed_structures
 from keras_iss.optimizers import proximal_of, tell_optimizer
 from keras_iss.selection import Threshold
 from keras_iss.structures.values import check_finite, is_finite, removed_of
@@ -129,7 +129,9 @@ def alive_of(structures):
         Dict from the name of each structure to the components it has left.
     """
     alive = {structure.name: structure.alive for structure in structures}
-    warn_of_dead(name for name, count in alive.items() if not count)
+    warn_of_removed_structures(
+        name for name, count in alive.items() if not count
+    )
     return alive
 
 

@@ -299,7 +299,7 @@ class ProximalISS(keras.optimizers.Optimizer):
         self.inner_optimizer.finalize_variable_values(var_list)
         if alive is not None:
             self._groups.scale(alive)
-            self._groups.warn_of_dead(alive)
+            self._groups.warn_of_removed_structures(alive)
 
     def get_config(self) -> dict:
         """What the constructor takes."""

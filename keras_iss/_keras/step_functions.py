@@ -83,7 +83,7 @@ class AnnouncedStep:
         self._plain = plain
         self.taken = False
         # In this order: alone, the second would be there for good.
-        known[self._maker] = self._withdraw_and_make
+        known[self._maker] = self._remake
         known[self._function] = self
 
     def withdraw(self):
@@ -94,7 +94,7 @@ class AnnouncedStep:
         if getattr(known.get(self._maker), "__self__", None) is self:
             del known[self._maker]
 
-    def _withdraw_and_make(self, force=False):
+    def _remake(self, force=False):
         self.withdraw()
         return getattr(self._model, self._maker)(force)
 
@@ -120,7 +120,7 @@ class AnnouncedStep:
             self._scope.enter()
             if self._beside is not self._plain:
                 # With a distribution, Keras looks at where values lie.
-                with _lent(values):
+                with _with_values(values):
                     self._own = self._made()
                 self._beside = self._plain
             return step()
@@ -188,7 +188,7 @@ class AnnouncedStep:
         return self._within(step, values)
 
 
-def _lent(values):
+def _with_values(values):
     """Variables have these values inside, wherever their own are."""
     if not values:
         return contextlib.nullcontext()

@@ -182,7 +182,7 @@ def _predictions(place, cut, statistics):
     """The predictions for a place that may be tried, the boldest first."""
     stay, gone = cut.rows(place)
     kernel = double(place.variable)
-    cut.silence({id(place.variable): kernel}, but_rows_of=place)
+    cut.set_to_zero({id(place.variable): kernel}, but_rows_of=place)
     regression = Regression(
         statistics.seen[place.key], stay, gone, bool(place.biases)
     )
@@ -267,7 +267,7 @@ class Search:
         values = refitted_values(chosen, self._cut)
         for variable in self._cut.variables():
             values.setdefault(id(variable), double(variable))
-        self._cut.silence(values)
+        self._cut.set_to_zero(values)
         variables = {id(v): v for v in _variables(chosen)}
         variables |= {id(v): v for v in self._cut.variables()}
         return [(v, values[key]) for key, v in variables.items()]

@@ -60,7 +60,7 @@ class Cut:
             goes[positions] = True
         return np.flatnonzero(stays), np.flatnonzero(goes)
 
-    def silence(self, values: dict, but_rows_of: Place | None = None):
+    def set_to_zero(self, values: dict, but_rows_of: Place | None = None):
         """Sets what goes to zero.
 
         Args:

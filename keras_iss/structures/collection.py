@@ -211,7 +211,7 @@ class Structures(collections.abc.Collection):
             axes = self._equal_sizes[waiting.popleft()]
             sizes = [((axis < 0) | stays[axis]).sum() for axis in axes]
             for axis, size in zip(axes, sizes):
-                added = _first_gone(axis, stays, max(sizes) - size)
+                added = _first_not_staying(axis, stays, max(sizes) - size)
                 stays[added] = True
                 waiting += {
                     place
@@ -290,7 +290,7 @@ class Structures(collections.abc.Collection):
         return f"<Structures: {', '.join(self.keys()) or 'none'}>"
 
 
-def _first_gone(axis, stays, count):
+def _first_not_staying(axis, stays, count):
     """The first components along an axis that do not stay.
 
     Args:

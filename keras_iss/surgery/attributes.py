@@ -74,7 +74,7 @@ class _Carrier:
             other = got.get(name)
             for layer, counterpart in layer_pairs(value, other):
                 self.carry(layer, counterpart)
-            if missing and _lives(value):
+            if missing and _is_stateful(value):
                 continue
             if not missing and self._same(value, other):
                 continue
@@ -255,7 +255,7 @@ def _is_state(value):
     )
 
 
-def _lives(value):
+def _is_stateful(value):
     foreign = hasattr(type(value), "state_dict") or (
         # A variable or a module of the backend's own.
         hasattr(type(value), "trainable_variables")
@@ -266,7 +266,7 @@ def _lives(value):
 
 def holds_state(value, depth=0):
     """Whether layers or their state are in it, which are of the old model."""
-    if _lives(value):
+    if _is_stateful(value):
         return True
     if depth > 6 or isinstance(value, _PLAIN) or _is_array(value):
         return False

@@ -36,7 +36,7 @@ from keras_iss.surgery.cutting import Cut
 from keras_iss.surgery.duplicates import UncopyableError, duplicate
 from keras_iss.surgery.loading import smaller_of_its_class
 from keras_iss.surgery.models import model_like, sequential_like
-from keras_iss.surgery.outputs import apart, without_new_masks
+from keras_iss.surgery.outputs import distinct_from_inputs, without_new_masks
 from keras_iss.surgery.unbuilt import (
     build_like,
     drop_initializers_of_one_shape,
@@ -213,7 +213,7 @@ class Builder:
         flat = keras.tree.flatten(inputs)
         outputs = self._calls.follow(graph, flat, self._call)
         if self._trace.call_shapes[id(old)]:
-            outputs = apart(outputs, flat)
+            outputs = distinct_from_inputs(outputs, flat)
         elif old is self._trace.root and self._trace.mask_sources.has_any:
             outputs = without_new_masks(old, graph, inputs, outputs)
         if not isinstance(old, keras.Model):

@@ -81,8 +81,8 @@ def _carry_optimizer(model, old, new, variables, cut):
     for kind, slot, weight, _ in slots(new):
         slot.assign(kept[kind, id(weight)])
         carried.add(id(slot))
-    apart = {id(slot) for _, slot, _, _ in slots(old)}
-    counters = [v for v in old.variables if id(v) not in apart]
+    in_slots = {id(slot) for _, slot, _, _ in slots(old)}
+    counters = [v for v in old.variables if id(v) not in in_slots]
     others = [v for v in new.variables if id(v) not in carried]
     for old_variable, new_variable in zip(counters, others, strict=True):
         if old_variable.shape == new_variable.shape:

@@ -20,7 +20,7 @@ class Cut:
         self._trace = found.trace
         self._alive = alive
         self._kept = collections.defaultdict(dict)
-        self._silent = collections.defaultdict(dict)
+        self._zeroed = collections.defaultdict(dict)
         self._settings = collections.defaultdict(list)
         for setting in self._trace.statements.settings:
             self._settings[id(setting.operation)].append(setting)
@@ -30,9 +30,9 @@ class Cut:
                 kept = np.flatnonzero(stays)
                 self._kept[id(use.variable)][use.axis] = kept
             components = self._found.components_of(use.labels)[stays]
-            silent = (components >= 0) & zero[components]
-            if silent.any() and use.role != "statistic":
-                self._silent[id(use.variable)][use.axis] = silent
+            zeroed = (components >= 0) & zero[components]
+            if zeroed.any() and use.role != "statistic":
+                self._zeroed[id(use.variable)][use.axis] = zeroed
 
     def settings(self, operation):
         """List of the `Setting`s of an operation."""
@@ -53,18 +53,18 @@ class Cut:
                 it is. Defaults to all of them, in order.
         """
         kept = self._kept.get(id(variable), {})
-        silent = self._silent.get(id(variable), {})
+        zeroed = self._zeroed.get(id(variable), {})
         axes = range(len(variable.shape)) if axes is None else axes
         # JAX gives the buffers of a model away when it trains.
-        if not any(axis in kept or axis in silent for axis in axes):
+        if not any(axis in kept or axis in zeroed for axis in axes):
             return keras.ops.copy(value)
         for i, axis in enumerate(axes):
             if axis in kept:
                 value = keras.ops.take(value, kept[axis], axis=i)
-            if axis in silent:
+            if axis in zeroed:
                 shape = [1] * len(axes)
                 shape[i] = -1
-                gone = np.reshape(silent[axis], shape)
+                gone = np.reshape(zeroed[axis], shape)
                 value = keras.ops.where(
                     gone, keras.ops.zeros_like(value), value
                 )

@@ -56,7 +56,7 @@ def loading_problem(model, old):
             )
         lost = differing_attributes(model, loaded)
         if not lost or _computes_the_same(model):
-            return _names_that_lead_nowhere(model, old)
+            return _unresolved_names(model, old)
     layer, name = lost[0]
     return (
         f"`{name}` of `{layer.name}` ({type(layer).__name__}) was set after "
@@ -65,7 +65,7 @@ def loading_problem(model, old):
     )
 
 
-def _names_that_lead_nowhere(model, old):
+def _unresolved_names(model, old):
     """What to do about what was made inside a function, or `None`.
 
     Its name is all that a file holds of it, and whoever loads the model needs

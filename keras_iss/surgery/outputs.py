@@ -37,7 +37,7 @@ def without_new_masks(old, graph, inputs, outputs):
     return keras.tree.pack_sequence_as(outputs, flat)
 
 
-def apart(outputs, inputs):
+def distinct_from_inputs(outputs, inputs):
     """The outputs of a model, none of them the tensor that an input is.
 
     Keras takes a call of a model that gives back what it got for a cycle.

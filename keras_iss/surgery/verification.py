@@ -171,7 +171,7 @@ class _Comparison:
         if self._largest_error(expected, again) is not None:
             # Something random that Keras knows nothing of.
             return None
-        layer = self._parting_layer(inputs, training)
+        layer = self._first_differing_layer(inputs, training)
         if layer is None and largest <= self._factor * LAYER_TOLERANCE:
             # The rounding of many layers.
             return None
@@ -196,7 +196,7 @@ class _Comparison:
 
     # Where they part.
 
-    def _parting_layer(self, inputs, training):
+    def _first_differing_layer(self, inputs, training):
         """The first operation that does something else in the new model.
 
         Each operation of the new model reads what the old one gave.

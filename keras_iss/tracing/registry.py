@@ -136,7 +136,7 @@ def register_rule(
 
     if like is not None:
         _check_like(classes, like)
-        _learn(classes, _LAYER_RULES[like])
+        _add_rule(classes, _LAYER_RULES[like])
         return None
 
     def register(rule):
@@ -145,13 +145,13 @@ def register_rule(
                 "`register_rule(...)` decorates a function `rule(call, ...)`. "
                 f"Received: {rule!r} (of type {type(rule).__name__})"
             )
-        _learn(classes, rule)
+        _add_rule(classes, rule)
         return rule
 
     return register
 
 
-def _learn(classes, rule):
+def _add_rule(classes, rule):
     for cls in classes:
         _LAYER_RULES[cls] = rule
         _CALLS[cls] = cls.call
@@ -192,7 +192,7 @@ def rule_for(operation):
         known = _known_class(cls)
         if known is None or _replaced_methods(operation):
             return None
-        if _departures(cls, known) or _CALLS[known] is not known.call:
+        if _redefined(cls, known) or _CALLS[known] is not known.call:
             return None
         return _LAYER_RULES[known]
     if is_operation_class(cls):
@@ -230,11 +230,11 @@ def why_no_rule(operation):
     known = _known_class(cls)
     if known is None:
         return "has no rule (`keras_iss.register_rule` takes one)"
-    departures = ", ".join(f"`{name}`" for name in _departures(cls, known))
-    if not departures:
+    redefined = ", ".join(f"`{name}`" for name in _redefined(cls, known))
+    if not redefined:
         return f"has no rule: the `call` of {known.__name__} was replaced"
     return (
-        f"has no rule: it defines {departures} and may compute something else "
+        f"has no rule: it defines {redefined} and may compute something else "
         f"than {known.__name__}. If it does not, "
         f"`keras_iss.register_rule({cls.__name__}, "
         f"like={known.__name__})` says so"
@@ -246,7 +246,7 @@ def _known_class(cls):
     return next((known for known in cls.__mro__ if known in _LAYER_RULES), None)
 
 
-def _departures(cls, known):
+def _redefined(cls, known):
     """What makes a subclass compute something else, for all that is known.
 
     Rules read what a layer holds: its sizes, weights, activations and cells,

@@ -121,7 +121,7 @@ def softmax(call, inputs, mask=None):
     )
 
 
-def _those_there_are(names):
+def _layers_of_this_keras(names):
     """Layers that not every version of Keras has."""
     found = (getattr(keras.layers, name, None) for name in names.split())
     return [cls for cls in found if cls is not None]
@@ -139,7 +139,7 @@ def _channel(layer, rank):
     keras.layers.AveragePooling1D,
     keras.layers.AveragePooling2D,
     keras.layers.AveragePooling3D,
-    *_those_there_are(
+    *_layers_of_this_keras(
         "AdaptiveAveragePooling1D AdaptiveAveragePooling2D "
         "AdaptiveAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D "
         "AdaptiveMaxPooling3D"
