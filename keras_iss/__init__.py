@@ -11,6 +11,7 @@ from keras_iss.importance import (
 )
 from keras_iss.optimizers import ProximalISS as ProximalISS
 from keras_iss.regularizers import ISSRegularizer as ISSRegularizer
+from keras_iss.report import report as report
 from keras_iss.runtimes import benchmark as benchmark
 from keras_iss.runtimes import compare as compare
 from keras_iss.surgery import prune as prune

@@ -350,9 +350,14 @@ class ISSLogger(StructuresCallback):
             norms of each structure is written there after every epoch, for
             TensorBoard (needs the package `tensorboard`).
         include: Tuple of kinds of layers, as in `find_structures`.
+        report: Optional path of an HTML page, such as `"training.html"`,
+            which is written anew after every epoch, as by
+            `keras_iss.report`: size against quality, what was cut when, group
+            norms before and after. Its pictures need the extra `report`.
 
     Raises:
-        TypeError: if `log_dir` is not a path.
+        TypeError: if `log_dir` or `report` is not a path.
+        FileNotFoundError: if the folder of `report` is not there.
         ImportError: if `log_dir` is given and `tensorboard` is not installed.
 
     Examples:
@@ -372,6 +377,7 @@ class ISSLogger(StructuresCallback):
         self,
         log_dir: str | os.PathLike | None = None,
         include: tuple[str, ...] = ("recurrent",),
+        report: str | os.PathLike | None = None,
     ):
         super().__init__(include)
         if log_dir is not None and not isinstance(log_dir, (str, os.PathLike)):
@@ -381,9 +387,17 @@ class ISSLogger(StructuresCallback):
             )
         self.log_dir = log_dir
         self._histograms = None if log_dir is None else Histograms(log_dir)
+        self._recording = None if report is None else _recording(report)
+
+    def on_train_begin(self, logs=None):
+        if self._recording is not None:
+            self._recording.begin()
+        super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
+        if self._recording is not None and self._structures is not None:
+            self._recording.see(self._structures)
         check_step(self.model, self._structures, self.params)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -403,6 +417,15 @@ class ISSLogger(StructuresCallback):
                     f"{structure.name}/group_norms", structure.norms(), epoch
                 )
             self._histograms.flush()
+        if self._recording is not None:
+            self._recording.add(self.model.name, epoch, logs, self._structures)
+
+
+def _recording(path):
+    # What a page needs is imported only where there is to be one.
+    from keras_iss.report.recording import Recording
+
+    return Recording(path)
 
 
 def _check_period(every):

@@ -213,6 +213,29 @@ def test_benchmark_shows_a_latency(run):
     assert found["shapes"] == {"signal": [2, 6, 3]}
 
 
+def test_report_writes_a_page(run, folder):
+    (folder / "log.csv").write_text("epoch,loss,first_alive\n0,1,8\n1,2,7\n")
+    run("shrink", "dense.keras", "--keep", "first=4", "-o", "page.keras")
+    found = json.loads(
+        run(
+            *("report", "page.keras", "--before", "dense.keras", "--json"),
+            *("--history", "log.csv", "--data", "data.csv", "-o", "a.html"),
+            *("--title", "A small model"),
+        )
+    )
+    assert found["training"]["removals"] == [
+        {"epoch": 2, "structure": "first", "removed": 1, "left": 7}
+    ]
+    assert [x["name"] for x in found["files"]] == ["dense.keras", "page.keras"]
+    assert set(found["files"][1]["metrics"]) == {
+        "accuracy",
+        "sparse_categorical_crossentropy",
+    }
+    assert found["command"].startswith("keras-iss ")
+    text = (folder / "a.html").read_text(encoding="utf-8")
+    assert "<h1>A small model</h1>" in text
+
+
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="exports of TensorFlow")
 def test_export_writes_files_that_are_checked(run, folder):
     pytest.importorskip("ai_edge_litert")
@@ -370,7 +393,7 @@ def test_without_typer_the_command_says_what_to_install(monkeypatch, capsys):
 
 def test_every_verb_and_option_is_described(run):
     verbs = app.registered_commands
-    assert len(verbs) >= 5
+    assert len(verbs) == 6
     for verb in verbs:
         said = run(verb.callback.__name__, "--help")
         assert "--json" in said and "Usage" in said

@@ -85,10 +85,17 @@ def test_a_dense_model_goes_all_the_way_to_a_checked_file(tmp_path):
         *("compare", "dense.keras", "small.tflite"),
         *("--data", "data.npz", "--json"),
     )
+    reported = Process(
+        tmp_path,
+        *("report", "small.keras", "--before", "dense.keras"),
+        *("--file", "small.tflite", "--data", "data.npz"),
+    )
     measured = Process(tmp_path, "benchmark", "small.tflite", "--json")
     found = json.loads(compared.end()[0])
     assert found["b"]["size"] == (tmp_path / "small.tflite").stat().st_size
     assert found["samples"] == 40 and found["b"]["metrics"]
+    assert "Wrote report.html" in reported.end()[0]
+    assert "small.tflite" in (tmp_path / "report.html").read_text("utf-8")
     assert json.loads(measured.end()[0])["latency"]["median"] > 0
 
 

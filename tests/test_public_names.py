@@ -51,6 +51,7 @@ FUNCTIONS = {
     "find_structures": keras_iss.find_structures,
     "fit": keras_iss.fit,
     "prune": keras_iss.prune,
+    "report": keras_iss.report,
     "register_rule": keras_iss.register_rule,
     "shrink": keras_iss.shrink,
     "inspect_model": inspection.inspect_model,
