@@ -242,10 +242,17 @@ def assert_names(model, small):
 
 
 def assert_nothing_to_shrink(small, x, include):
-    """Shrinking the smaller model changes nothing."""
+    """Shrinking the smaller model changes nothing.
+
+    Where a component stayed for the size of an axis, it may go now: a graph
+    has come in the place of a class that told less.
+    """
+    structures = keras_iss.find_structures(small, include)
+    stayed_for_a_size = any(s.removed().any() for s in structures)
     again = keras_iss.shrink(small, include=include)
-    assert again.count_params() == small.count_params(), (
-        f"{again.count_params()} weights instead of {small.count_params()}"
+    before, after = small.count_params(), again.count_params()
+    assert after == before or (after < before and stayed_for_a_size), (
+        f"{after} weights instead of {before}"
     )
     assert_same_outputs(small, again, x)
 
