@@ -244,6 +244,8 @@ def _json(figure: Any, height: int) -> str:
             "yanchor": "bottom",
         },
         title_font_size=14,
+        # However far from a point of a line.
+        hoverdistance=-1,
         # Of lines, what is at one place along them shows together.
         hovermode="x unified"
         if all(trace.type == "scatter" for trace in figure.data)
