@@ -78,7 +78,7 @@ def export_tflite(
 
     Returns:
         An `Export` with the `path`, the `size` in bytes, the `operators`,
-        the `errors` found and the `weights_in_float`.
+        the `errors` found, the `weights` with their types, and the `notes`.
 
     Raises:
         TypeError: if an argument is of a wrong type, or `model` is no

@@ -12,7 +12,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_iss.export.flatbuffer import (
     constant,
-    operation_name,
     operations,
 )
 
@@ -51,10 +50,6 @@ def quantize(model):
 
     Args:
         model: The `schema.ModelT` of a file in dynamic range; changed.
-
-    Returns:
-        Dict from the name of each weight that stays in float32 to its number
-        of elements and the name of the operation that reads it.
     """
     replaced = []
     for graph, operation, code in list(operations(model)):
@@ -73,30 +68,6 @@ def quantize(model):
         elif hasattr(operation.builtinOptions, "asymmetricQuantizeInputs"):
             operation.builtinOptions.asymmetricQuantizeInputs = True
     _drop_unused(model, replaced)
-    return in_float(model)
-
-
-def in_int8(model):
-    """Names of the weights of a file that are in int8.
-
-    Args:
-        model: The `schema.ModelT`.
-
-    Returns:
-        Dict from the name of each weight to that of the operation that reads
-        it.
-    """
-    names = {}
-    for graph, operation, code in operations(model):
-        for number in operation.inputs:
-            tensor = graph.tensors[number] if number >= 0 else None
-            if tensor is None or tensor.type != _INT8:
-                continue
-            data = constant(model, tensor)
-            # What a loop begins with is the same everywhere.
-            if data is not None and len(tensor.shape) > 1 and np.ptp(data):
-                names[tensor.name.decode()] = operation_name(code)
-    return names
 
 
 def _weights_of(model, graph, operation, kind):
@@ -197,23 +168,3 @@ def _drop_unused(model, replaced):
     for number, buffer in enumerate(model.buffers):
         if number not in used:
             buffer.data = None
-
-
-def in_float(model):
-    """Weights of a file that are in float32; see `quantize`."""
-    left = {}
-    for graph, operation, code in operations(model):
-        for number in operation.inputs:
-            tensor = graph.tensors[number] if number >= 0 else None
-            if (
-                tensor is None
-                or not _is_weight(model, tensor)
-                # What a loop begins with, and the like.
-                or not constant(model, tensor).any()
-            ):
-                continue
-            sizes = [int(size) for size in tensor.shape]
-            if sum(size > 1 for size in sizes) > 1:
-                name = tensor.name.decode()
-                left[name] = (int(np.prod(sizes)), operation_name(code))
-    return left

@@ -57,6 +57,11 @@ class Options:
         return self.quantize == "int8_full"
 
     @property
+    def integers(self):
+        """Whether weights are to be in integers."""
+        return self.quantize in ("int8", "int8_full")
+
+    @property
     def fused(self):
         """Whether LSTM layers are one operation each."""
         return self.recurrent_op == "fused"

@@ -25,6 +25,7 @@ from keras_iss.export.result import Export
 from keras_iss.export.streaming import Stepper
 from keras_iss.export.trials import Reference, Trials
 from keras_iss.export.verify import verify_lite
+from keras_iss.export.weights import computed_in_float, weights
 from keras_iss.version import __version__
 
 # What stays in float32 is spoken of from this part of a file on.
@@ -65,10 +66,10 @@ def _exported(function, path, options):
     content = converted(function, options, serve, stepper, samples)
     _check_builtin(function, content)
     metadata = _metadata(function, options, stepper)
-    content, left, in_int8 = _finished(
+    content, held = _finished(
         content, function, options, metadata, stepper, samples
     )
-    notes = _notes_on_float(function.model.name, options, left, len(content))
+    notes = _notes_on_float(function.model.name, options, held, len(content))
     if options.full_integers and not options.fused:
         notes += _notes_on_size(function, options, len(content), metadata)
     operators = flatbuffer.operators(content)
@@ -83,9 +84,8 @@ def _exported(function, path, options):
         size,
         operators,
         errors,
-        weights_in_float=tuple(left),
-        weights_in_int8=tuple(in_int8),
         notes=tuple(notes),
+        weights=tuple(held),
     )
 
 
@@ -135,27 +135,26 @@ def _finished(content, function, options, metadata, stepper=None, samples=()):
     """The converter's file as it is to be.
 
     Returns:
-        Tuple of its bytes, the weights that are left in float where int8 was
-        asked for, and those that are in int8.
+        Tuple of its bytes, and the list of its weights, as `Weight`.
     """
     size, name = len(content), function.model.name
     model = flatbuffer.loaded(content)
     kernels.remove_cell_clip(model)
     kernels.separate_states(model)
-    left, in_int8 = {}, int8_weights.in_int8(model)
     if options.quantize == "int8":
-        left = int8_weights.quantize(model)
-        in_int8 = int8_weights.in_int8(model)
+        int8_weights.quantize(model)
     if options.full_integers:
         kernels.mend_scales(model)
         _check_ranges(function, model, samples)
-        left = int8_weights.in_float(model)
+        _check_computed(name, model)
+    held = weights(model, options.integers)
+    _check_integers(name, options, held)
     flatbuffer.rename_inputs(model, _names(function, stepper))
     flatbuffer.share_equal_buffers(model)
     flatbuffer.add_metadata(
         model, f"{name}, exported by keras-iss {__version__}", metadata
     )
-    return flatbuffer.packed(model, size), left, in_int8
+    return flatbuffer.packed(model, size), held
 
 
 def _names(function, stepper):
@@ -167,19 +166,51 @@ def _names(function, stepper):
     return names
 
 
-def _notes_on_float(name, options, left, size):
+def _check_computed(name, model):
+    """Raises an error if a file in full integers computes in float."""
+    for tensor, operation in computed_in_float(model).items():
+        raise ValueError(
+            f"`{name}` needs {operation} for `{tensor}`, which LiteRT has in "
+            'float only, and quantize="int8_full" is for hardware without '
+            'floats. Replace the layer, or use quantize="int8". Nothing was '
+            "written."
+        )
+
+
+def _check_integers(name, options, held):
+    """Raises an error if no weights are in int8 that were to be."""
+    left = [x for x in held if x.reason]
+    if left and len(left) == len(held):
+        raise ValueError(
+            f'quantize="{options.quantize}" can put no weights of `{name}` '
+            f"into int8: {_operations_of(left)}, which LiteRT reads in float "
+            'only. quantize="float16" halves them. Nothing was written.'
+        )
+
+
+def _notes_on_float(name, options, held, size):
     """What to say if a large part of the weights is not in int8."""
-    share = sum(4 * count for count, _ in left.values()) / size
+    left = [x for x in held if x.reason]
+    if options.integers and not held:
+        return [
+            f'quantize="{options.quantize}" finds no weights in `{name}`: '
+            "there is nothing to put into int8."
+        ]
+    share = sum(x.size for x in left) / size
     if share < _SMALL_PART:
         return []
-    operations = ", ".join(sorted({kind for _, kind in left.values()}))
     return [
         f'quantize="{options.quantize}" leaves {share:.0%} of the file of '
-        f"`{name}` in float32: weights of the operations {operations}, which "
+        f"`{name}` in float32: {_operations_of(left)}, which "
         "LiteRT reads in int8 nowhere. `weights_in_float` of the Export names "
         "them; "
         'quantize="float16" halves them, too.'
     ]
+
+
+def _operations_of(held):
+    operations = ", ".join(sorted({x.operation for x in held}))
+    return f"they are weights of the operations {operations}"
 
 
 def _check_ranges(function, model, samples):
@@ -201,8 +232,8 @@ def _check_ranges(function, model, samples):
 
 def _notes_on_size(function, options, size, metadata):
     """What to say if the time steps make a file several times larger."""
-    weights = sum(x.shape.num_elements() * 4 for x in function.variables)
-    if not _recurrent_layers(function.model) or size < weights:
+    least = sum(x.shape.num_elements() * 4 for x in function.variables)
+    if not _recurrent_layers(function.model) or size < least:
         return []
     options = dataclasses.replace(
         options, quantize=None, representative_data=None
