@@ -10,7 +10,14 @@ import warnings
 
 import keras
 
-from keras_iss.export.options import Data, Options, Quantize, RecurrentOp
+from keras_iss.export.c_sources import write_c_sources as write_c_sources
+from keras_iss.export.options import (
+    Data,
+    Options,
+    Quantize,
+    RecurrentOp,
+    Target,
+)
 from keras_iss.export.registry import (
     register_cell_lowering as register_cell_lowering,
 )
@@ -29,6 +36,7 @@ def export_tflite(
     streaming: bool = False,
     verify: bool = True,
     data: Data = None,
+    target: Target = "litert",
 ) -> Export:
     """Writes a model as a TFLite file that runs in a plain LiteRT.
 
@@ -75,6 +83,17 @@ def export_tflite(
             integers within the tables that they are looked up in, and
             positive numbers where the model gives no finite outputs on
             normal ones.
+        target: `"litert"`, or `"micro"` for TensorFlow Lite Micro: a file in
+            full integers, inputs and outputs too, with one graph. LSTM layers
+            are the fused operation, and the file takes whole sequences, where
+            all recurrent layers can be that and the number of time steps is
+            fixed. Else, and with `streaming`, it takes one time step: GRU,
+            SimpleRNN and other layers have their states as inputs and outputs
+            of the same names, scales and zero points, and fused LSTM layers
+            keep them. The program resets the interpreter before each
+            sequence where `micro.keeps_state` of the `Export` says so. With
+            `tflite-micro` installed (`pip install "keras-iss[devices]"`), the
+            file also runs in that interpreter, which gives `micro.arena`.
 
     Returns:
         An `Export` with the `path`, the `size` in bytes, the `operators`,
@@ -105,6 +124,7 @@ def export_tflite(
         streaming=streaming,
         verify=verify,
         data=data,
+        target=target,
     )
     _check_installed("tensorflow", "ai_edge_litert")
     if keras.backend.backend() == "tensorflow":

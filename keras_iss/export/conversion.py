@@ -3,18 +3,17 @@
 The one place that sets what the converter keeps to itself.
 """
 
-import dataclasses
 import gc
 import re
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert import mlir_quantize
 
 from keras_iss._keras.layers import inner_layers
-from keras_iss.export import files, kernels
+from keras_iss.export import files, kernels, states
 from keras_iss.export.data import calls_of
-from keras_iss.export.fused_lstm import fused
-from keras_iss.export.lowering import LITERT, UNROLLED, lower
+from keras_iss.export.lowering import lower
 from keras_iss.export.model import reset_function
 from keras_iss.export.names import scope_name
 from keras_iss.export.saving import save
@@ -23,38 +22,31 @@ from keras_iss.export.saving import save
 _MUCH_MEMORY = 10_000_000
 
 
-def serving_function(function, options):
+def serving_function(function, batch, target):
     """The signature `serve` of a file.
 
     Args:
         function: The `Callable` of the model.
-        options: The `Options`.
+        batch: Number of samples in a call, or `None`.
+        target: The `Target` to lower the model for.
 
     Returns:
         A concrete function of the inputs in their order.
     """
-    # Full integers have no loop.
-    target = UNROLLED if options.full_integers else LITERT
-    if options.fused:
-        # They cannot hold the number that clears the state, either.
-        change = fused(reset=not options.full_integers)
-        target = dataclasses.replace(target, change_recurrent=change)
     fast = function.of_copy(lambda copied: lower(copied, target))
-    batch = options.batch_size
     specs = [x.spec((batch, *x.shape[1:])) for x in function.inputs]
     return tf.function(
         lambda *tensors: fast(tensors), autograph=False
     ).get_concrete_function(*specs)
 
 
-def converted(function, options, serve, stepper=None, samples=None):
+def converted(function, options, form, samples=None):
     """The bytes of a file, as TensorFlow's converter writes it.
 
     Args:
         function: The `Callable` of the model.
         options: The `Options`.
-        serve: The signature `serve`, see `serving_function`.
-        stepper: The `Stepper` of the signature `step`, or `None`.
+        form: The `Form`.
         samples: For full integers, a list of arrays, one for each input.
 
     Raises:
@@ -62,19 +54,17 @@ def converted(function, options, serve, stepper=None, samples=None):
     """
     module = tf.Module()
     module.kept = function.variables
-    signatures = _signatures(function, serve, stepper)
+    signatures = _signatures(function, form)
     with files.scratch() as scratch:
         folder = scratch / "model"
         hint = " (for files needed meanwhile; TMPDIR names another folder)"
         save(module, folder, signatures, scratch, hint)
         size = sum(x.shape.num_elements() * 4 for x in function.variables)
-        converter = _converter(folder, signatures, options.quantize, size)
+        converter = _converter(folder, signatures, options, size)
         if options.full_integers:
             calls = calls_of(samples, options.batch_size or 1)
-            converter.representative_dataset = _dataset(
-                function, calls, stepper
-            )
-            _mend_between(converter, function.model.name)
+            converter.representative_dataset = _dataset(function, calls, form)
+            _mend_between(converter, function.model.name, form)
         try:
             return converter.convert()
         except kernels.UnboundedError:
@@ -85,18 +75,20 @@ def converted(function, options, serve, stepper=None, samples=None):
             ) from error
 
 
-def _signatures(function, serve, stepper):
-    signatures = {"serve": serve}
+def _signatures(function, form):
+    stepper = form.stepper
+    signatures = {"serve": form.serve} if form.whole else {}
     if stepper is not None:
         signatures["step"] = tf.function(
             stepper, autograph=False
         ).get_concrete_function(*stepper.specs, *stepper.state_specs)
-    if function.states:
+    if function.states and form.whole:
         signatures["reset"] = reset_function(function)
     return signatures
 
 
-def _converter(folder, signatures, quantize, size):
+def _converter(folder, signatures, options, size):
+    quantize = options.quantize
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(folder), signature_keys=list(signatures)
     )
@@ -113,6 +105,9 @@ def _converter(folder, signatures, quantize, size):
         if quantize == "int8_full"
         else tf.lite.OpsSet.TFLITE_BUILTINS
     ]
+    if options.micro:
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
     if quantize is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
@@ -122,7 +117,7 @@ def _converter(folder, signatures, quantize, size):
     return converter
 
 
-def _mend_between(converter, model_name):
+def _mend_between(converter, model_name, form):
     """Has a converter see to what LiteRT asks of full integers."""
     # Between the conversion and the calibration, and behind the calibration,
     # are the places to do so; no option of the converter leads there.
@@ -141,7 +136,14 @@ def _mend_between(converter, model_name):
                 "Mask with a finite number such as -100, give data on which "
                 'all is finite, or use quantize="int8".'
             ) from error
-        return quantize(content, *args, **kwargs)
+        if form.whole:
+            return quantize(content, *args, **kwargs)
+        # A state goes out of a step and into the next as it is.
+        pairs = form.stepper.state_pairs()
+        calibrated = states.with_shared_ranges(calibrated, pairs)
+        return mlir_quantize(
+            calibrated, input_data_type=tf.int8, output_data_type=tf.int8
+        )
 
     def mended(content, *args, **kwargs):
         return kernels.quantized(
@@ -151,32 +153,34 @@ def _mend_between(converter, model_name):
     converter._quantize = mended
 
 
-def _dataset(function, calls, stepper):
+def _dataset(function, calls, form):
+    stepper = form.stepper
     keys = [x.key for x in function.inputs]
 
     def whole():
-        for inputs in calls:
+        for inputs in calls if form.whole else ():
             yield "serve", dict(zip(keys, inputs))
         if stepper is None:
             return
         step = tf.function(stepper, autograph=False)
         for inputs in calls:
-            states = stepper.zeros(len(inputs[0]))
+            now = stepper.zeros(len(inputs[0]))
             for values in stepper.steps_of(inputs):
-                specs = zip(stepper.state_specs, states.values())
+                specs = zip(stepper.state_specs, now.values())
                 yield (
                     "step",
                     dict(zip(keys, values))
                     | {spec.name: np.asarray(state) for spec, state in specs},
                 )
-                result = step(*values, *states.values())
-                states = {name: result[name] for name in states}
+                result = step(*values, *now.values())
+                now = {name: result[name] for name in now}
 
     def single():
         for _, values in whole():
             yield values
 
-    return single if stepper is None else whole
+    several = form.whole and stepper is not None
+    return whole if several else single
 
 
 def _readable(model, functions, error):

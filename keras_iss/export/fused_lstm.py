@@ -32,18 +32,24 @@ def plain_errors():
         raise FusedError(own_message(error)) from None
 
 
-def fused(reset):
+def fused(reset, refused=None):
     """What a `Target` changes to put the operation into LSTM layers.
 
     Args:
         reset: Whether every call begins with a state of zeros.
+        refused: Set of the names of layers that are to stay as they are; one
+            that turns out to be given a mask or a state is added. Without it,
+            what the operation cannot stand for is an error.
 
     Returns:
-        Function from a recurrent layer to a dict of attributes.
+        Function from a recurrent layer to a dict of attributes; `None` for a
+        layer that stays as it is.
     """
 
     def change(layer):
         reason = _reason(layer)
+        if refused is not None and (reason or layer.name in refused):
+            return None
         if reason:
             raise FusedError(
                 f"`{layer.name}` cannot be the fused LSTM operation: "
@@ -51,7 +57,7 @@ def fused(reset):
             )
         return {
             "inner_loop": _fused_loop(layer, reset),
-            "call": _refusing_initial_state(layer),
+            "call": _refusing_initial_state(layer, refused),
         }
 
     return change
@@ -75,7 +81,12 @@ def _reason(layer):
     return None
 
 
-def _refusing_initial_state(layer):
+def can_be_fused(layer):
+    """Whether a recurrent layer is an LSTM that the operation computes."""
+    return _reason(layer) is None
+
+
+def _refusing_initial_state(layer, refused):
     original = layer.call
 
     def call(sequences, initial_state=None, mask=None, training=False):
@@ -84,6 +95,8 @@ def _refusing_initial_state(layer):
             (mask, "a mask"),
         ):
             if given is not None:
+                if refused is not None:
+                    refused.add(layer.name)
                 raise FusedError(
                     f"`{layer.name}` cannot be the fused LSTM operation: it "
                     f"is given {what}, which the operation has no input "

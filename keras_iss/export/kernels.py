@@ -232,3 +232,56 @@ def without_range(model):
             if computed and scale is not None and min(scale) < smallest:
                 names[tensor.name.decode()] = None
     return list(names)
+
+
+def split_integers(model):
+    """Has splits of integers take and give integers.
+
+    The converter leaves a split in float of which a part is not used: the
+    forget gate of a first time step, which begins with a cell of zero.
+
+    Args:
+        model: The `schema.ModelT` of a file in full integers.
+    """
+    for graph, operation, code in operations(model):
+        if code != schema.BuiltinOperator.SPLIT:
+            continue
+        tensors = graph.tensors
+        made = {
+            other.outputs[0]: (other, kind)
+            for same, other, kind in operations(model)
+            if same is graph
+        }
+        source, kind = made.get(operation.inputs[1], (None, None))
+        readers = [
+            kind
+            for same, other, kind in operations(model)
+            if same is graph and set(operation.outputs) & set(other.inputs)
+        ]
+        quantize = schema.BuiltinOperator.QUANTIZE
+        if kind != schema.BuiltinOperator.DEQUANTIZE or any(
+            kind != quantize for kind in readers
+        ):
+            continue
+        integers = tensors[source.inputs[0]]
+        operation.inputs = np.array([operation.inputs[0], source.inputs[0]])
+        for number in operation.outputs:
+            tensors[number].type = integers.type
+            tensors[number].quantization = integers.quantization
+    drop_unread(model, schema.BuiltinOperator.DEQUANTIZE)
+
+
+def drop_unread(model, kind):
+    """Takes out the operations of a kind whose outputs nothing reads."""
+    for graph in model.subgraphs:
+        read = set(graph.outputs)
+        for operation in graph.operators:
+            read.update(operation.inputs)
+        unread = {
+            id(operation)
+            for same, operation, code in operations(model)
+            if same is graph
+            and code == kind
+            and not read.intersection(operation.outputs)
+        }
+        graph.operators = [x for x in graph.operators if id(x) not in unread]

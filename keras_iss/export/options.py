@@ -8,6 +8,7 @@ import numpy as np
 
 Quantize = typing.Literal["float16", "int8", "int8_full"]
 RecurrentOp = typing.Literal["loop", "fused"]
+Target = typing.Literal["litert", "micro"]
 # Samples: an array, or several in a list or a dict by the names of inputs.
 Data = (
     typing.Any
@@ -17,6 +18,7 @@ Data = (
 
 QUANTIZE = (None, *typing.get_args(Quantize))
 RECURRENT_OPS = typing.get_args(RecurrentOp)
+TARGETS = typing.get_args(Target)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +41,27 @@ class Options:
     streaming: bool = False
     verify: bool = True
     data: Data = None
+    target: Target = "litert"
 
     def __post_init__(self):
         for name in ("streaming", "verify"):
             _check_flag(name, getattr(self, name))
         _check_choice("quantize", self.quantize, QUANTIZE)
         _check_choice("recurrent_op", self.recurrent_op, RECURRENT_OPS)
+        _check_choice("target", self.target, TARGETS)
+        if self.micro:
+            _check_micro(self.quantize, self.batch_size)
+            object.__setattr__(self, "quantize", "int8_full")
         _check_batch_size(self.batch_size)
         if self.batch_size is not None:
             # One of NumPy's is none that JSON can hold.
             object.__setattr__(self, "batch_size", int(self.batch_size))
         _check_representative_data(self.quantize, self.representative_data)
+
+    @property
+    def micro(self):
+        """Whether the file is for TensorFlow Lite Micro."""
+        return self.target == "micro"
 
     @property
     def full_integers(self):
@@ -95,11 +107,25 @@ def _check_batch_size(value):
         )
 
 
+def _check_micro(quantize, batch_size):
+    if quantize not in (None, "int8_full"):
+        raise ValueError(
+            f'target="micro" writes files in full integers, not in '
+            f'quantize="{quantize}": leave quantize out.'
+        )
+    if batch_size is None:
+        raise ValueError(
+            'target="micro" needs a fixed batch_size, such as 1: a '
+            "microcontroller plans its memory once."
+        )
+
+
 def _check_representative_data(quantize, data):
     if quantize == "int8_full" and data is None:
         raise ValueError(
-            'quantize="int8_full" needs representative_data: some hundred '
-            "samples of the model's inputs, from which it learns their range."
+            'quantize="int8_full" (and so target="micro") needs '
+            "representative_data: some hundred samples of the model's "
+            "inputs, from which it learns their range."
         )
     if quantize != "int8_full" and data is not None:
         raise ValueError(

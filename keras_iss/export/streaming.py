@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_iss._keras.layers import inner_layers
 from keras_iss._keras.overrides import take_any_shape
 from keras_iss.export.differences import error_of
+from keras_iss.export.fused_lstm import FusedError
 from keras_iss.export.lowering import ONE_STEP, lower
 from keras_iss.export.model import own_message
 from keras_iss.export.names import file_name, tensorflow_name, unique
@@ -26,11 +27,13 @@ class Stepper:
         specs: List of `tf.TensorSpec`: the inputs, one time step long.
         state_names: List of the names of the states in the file.
         state_specs: List of `tf.TensorSpec` of the states.
+        keeps_state: Whether a layer keeps its states itself.
     """
 
     def __init__(self, function, batch_size, change_recurrent=None):
         self.function = function
-        self._change_recurrent = change_recurrent
+        self.keeps_state = False
+        self._change_recurrent = change_recurrent or (lambda layer: None)
         model = function.model
         for layer in inner_layers(model):
             reason = _reason(layer)
@@ -76,6 +79,8 @@ class Stepper:
             tf.function(run, autograph=False).get_concrete_function(*self.specs)
         except StreamingError as error:
             raise StreamingError(own_message(error)) from None
+        except FusedError:
+            raise
         except NotImplementedError as error:
             raise StreamingError(
                 f"`{self.function.model.name}` cannot stream: "
@@ -126,35 +131,30 @@ class Stepper:
         """The function of a copy of the model that runs one time step."""
 
         def change(model):
-            # A recurrent layer inside begins anew in every time step.
-            whole = {
-                id(inner)
-                for layer in inner_layers(model)
-                if isinstance(layer, keras.layers.TimeDistributed)
-                for inner in inner_layers(layer.layer)
-            }
+            whole = begun_anew(model)
 
             def with_states(layer):
                 if id(layer) in whole:
                     return {}
+                own = self._change_recurrent(layer)
+                if own is not None:
+                    self.keeps_state = True
+                    return own
                 return _with_states(layer, starting, ending)
 
             for layer in inner_layers(model):
                 # The time axis may be fixed in it.
                 take_any_shape(layer)
-            change_recurrent = self._change_recurrent or with_states
             lower(
                 model,
-                dataclasses.replace(
-                    ONE_STEP, change_recurrent=change_recurrent
-                ),
+                dataclasses.replace(ONE_STEP, change_recurrent=with_states),
             )
 
         return self.function.of_copy(change)
 
     def check(self, trials):
         """Raises an error if steps give another result than a sequence."""
-        if self._change_recurrent is not None:
+        if self.keeps_state:
             return
         case = trials.short()
         inputs, whole = case.calls[0], case.expected[0]
@@ -183,6 +183,11 @@ class Stepper:
             for name, x in zip(self.state_names, self.state_specs)
         }
 
+    def state_pairs(self):
+        """Dict from the key of each state that goes in to its name outside."""
+        keys = [spec.name for spec in self.state_specs]
+        return dict(zip(keys, self.state_names))
+
     def steps_of(self, inputs):
         """The inputs of one time step after the other, as lists."""
         steps = max(x.shape[1] for x, timed in zip(inputs, self.timed) if timed)
@@ -191,6 +196,16 @@ class Stepper:
                 x[:, t : t + 1] if timed else x
                 for x, timed in zip(inputs, self.timed)
             ]
+
+
+def begun_anew(model):
+    """The ids of the layers inside that begin anew in every time step."""
+    return {
+        id(inner)
+        for layer in inner_layers(model)
+        if isinstance(layer, keras.layers.TimeDistributed)
+        for inner in inner_layers(layer.layer)
+    }
 
 
 def joined(shape, steps):

@@ -2,19 +2,25 @@
 
 import dataclasses
 
-import keras
-
-from keras_iss._keras.layers import inner_layers
-from keras_iss.export import files, flatbuffer, int8_weights, kernels, paths
+from keras_iss.export import (
+    files,
+    flatbuffer,
+    int8_weights,
+    kernels,
+    micro,
+    paths,
+    states,
+)
 from keras_iss.export.checks import (
     check,
     check_batch_size,
     check_not_quantized,
     check_precision,
 )
-from keras_iss.export.conversion import converted, serving_function
+from keras_iss.export.conversion import converted
 from keras_iss.export.data import checked
-from keras_iss.export.fused_lstm import fused, plain_errors
+from keras_iss.export.form import form_of, recurrent_layers
+from keras_iss.export.fused_lstm import plain_errors
 from keras_iss.export.model import (
     Callable,
     assigned,
@@ -22,7 +28,6 @@ from keras_iss.export.model import (
     isolated,
 )
 from keras_iss.export.result import Export
-from keras_iss.export.streaming import Stepper
 from keras_iss.export.trials import Reference, Trials
 from keras_iss.export.verify import verify_lite
 from keras_iss.export.weights import computed_in_float, weights
@@ -54,31 +59,36 @@ def _exported(function, path, options):
     check_batch_size(function, options.batch_size)
     samples = _samples(function, options)
     data, what = _data(function, options, samples)
-    stepper = None
-    if options.streaming:
-        change = fused(reset=False) if options.fused else None
-        stepper = Stepper(function, options.batch_size, change)
-    serve = serving_function(function, options)
-    reference = Reference(function.model, assigned(function.model, serve.graph))
-    trials = Trials(reference, options.batch_size, serve.graph, data, what)
-    if stepper is not None:
-        stepper.check(trials)
-    content = converted(function, options, serve, stepper, samples)
+    form = form_of(function, options)
+    graph = form.serve.graph
+    reference = Reference(function.model, assigned(function.model, graph))
+    trials = Trials(reference, options.batch_size, graph, data, what)
+    if form.stepper is not None:
+        form.stepper.check(trials)
+    content = converted(function, options, form, samples)
     _check_builtin(function, content)
-    metadata = _metadata(function, options, stepper)
+    metadata = _metadata(function, options, form)
     content, held = _finished(
-        content, function, options, metadata, stepper, samples
+        content, function, options, metadata, form.stepper, samples
     )
     notes = _notes_on_float(function.model.name, options, held, len(content))
-    if options.full_integers and not options.fused:
+    notes += form.notes
+    unrolled = options.full_integers and not options.fused
+    if unrolled and not options.micro:
         notes += _notes_on_size(function, options, len(content), metadata)
     operators = flatbuffer.operators(content)
-    size, errors = len(content), {}
+    size, errors, device = len(content), {}, None
+    if options.micro:
+        device = micro.described(content, form)
     with files.written(path, content) as file:
         # What follows needs the memory.
         del content
         if options.verify:
-            errors = verify_lite(file, trials, function, options, stepper)
+            errors = verify_lite(file, trials, function, options, form)
+        if options.micro:
+            device = micro.measured(
+                file, device, function, options, form, trials
+            )
     return Export(
         path,
         size,
@@ -86,6 +96,7 @@ def _exported(function, path, options):
         errors,
         notes=tuple(notes),
         weights=tuple(held),
+        micro=device,
     )
 
 
@@ -101,7 +112,7 @@ def _samples(function, options):
         "representative_data",
         finite=True,
     )
-    if not options.fused:
+    if not options.fused and not options.micro:
         _check_fixed(function)
     return samples
 
@@ -145,7 +156,10 @@ def _finished(content, function, options, metadata, stepper=None, samples=()):
         int8_weights.quantize(model)
     if options.full_integers:
         kernels.mend_scales(model)
+        kernels.split_integers(model)
         _check_ranges(function, model, samples)
+        if stepper is not None and options.micro:
+            states.requantize(model, stepper.state_pairs())
         _check_computed(name, model)
     held = weights(model, options.integers)
     _check_integers(name, options, held)
@@ -233,12 +247,12 @@ def _check_ranges(function, model, samples):
 def _notes_on_size(function, options, size, metadata):
     """What to say if the time steps make a file several times larger."""
     least = sum(x.shape.num_elements() * 4 for x in function.variables)
-    if not _recurrent_layers(function.model) or size < least:
+    if not recurrent_layers(function.model) or size < least:
         return []
     options = dataclasses.replace(
         options, quantize=None, representative_data=None
     )
-    plain = converted(function, options, serving_function(function, options))
+    plain = converted(function, options, form_of(function, options))
     plain = len(_finished(plain, function, options, metadata)[0])
     if size < 2 * plain:
         return []
@@ -251,17 +265,9 @@ def _notes_on_size(function, options, size, metadata):
     ]
 
 
-def _recurrent_layers(model):
-    return [
-        layer
-        for layer in inner_layers(model)
-        if isinstance(layer, keras.layers.RNN)
-    ]
-
-
 def _check_fixed(function):
     """Full integers have no loops: time must be fixed to be unrolled."""
-    recurrent = _recurrent_layers(function.model)
+    recurrent = recurrent_layers(function.model)
     if not recurrent:
         return
     for x in function.inputs:
@@ -275,7 +281,9 @@ def _check_fixed(function):
             )
 
 
-def _metadata(function, options, stepper):
+def _metadata(function, options, form):
+    stepper = form.stepper
+
     def shape(x):
         return [options.batch_size, *x.shape[1:]]
 
@@ -284,6 +292,8 @@ def _metadata(function, options, stepper):
         "keras_iss": __version__,
         "quantize": options.quantize,
         "recurrent_op": options.recurrent_op,
+        "target": options.target,
+        "keeps_state": form.keeps_state,
         "inputs": {
             x.name: {"shape": shape(x), "dtype": x.dtype}
             for x in function.inputs

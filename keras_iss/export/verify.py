@@ -5,13 +5,14 @@ import tensorflow as tf
 
 from keras_iss._keras.layers import inner_layers
 from keras_iss.export.differences import error_of
+from keras_iss.export.integers import Runner
 from keras_iss.export.streaming import joined
 from keras_iss.export.trials import VerificationError
 
 TOLERANCE = {None: 1e-4, "float16": 1e-2, "int8": 0.5, "int8_full": 0.5}
 
 
-def verify_lite(path, trials, function, options, stepper):
+def verify_lite(path, trials, function, options, form):
     """Runs a TFLite file beside its model.
 
     Args:
@@ -19,7 +20,7 @@ def verify_lite(path, trials, function, options, stepper):
         trials: The `Trials`.
         function: The `Callable` of the model.
         options: The `Options`.
-        stepper: The `Stepper` of the signature `step`, or `None`.
+        form: The `Form` of the file.
 
     Returns:
         Dict from the name of an output to its largest error.
@@ -27,22 +28,16 @@ def verify_lite(path, trials, function, options, stepper):
     Raises:
         VerificationError: if an error is above `TOLERANCE`.
     """
-    quantize = options.quantize
-    judge = _Judge(
-        function,
-        trials,
-        TOLERANCE[quantize],
-        "int8" in (quantize or ""),
-        f"in LiteRT, with quantize={quantize!r},",
-        _ADVICE[quantize],
-    )
+    judge = judge_of(function, trials, options, "LiteRT")
+    stepper = form.stepper
     for case in trials:
         interpreter = _interpreter(path)
         got, stepped = [], []
         for inputs, expected in zip(case.calls, case.expected):
             try:
-                _begin_anew(interpreter, function, options)
-                got.append(_run(interpreter, function.inputs, inputs))
+                _begin_anew(interpreter, function, form)
+                if form.whole:
+                    got.append(_run(interpreter, function.inputs, inputs))
                 if stepper is not None:
                     stepped.append(
                         _stepped(
@@ -57,10 +52,31 @@ def verify_lite(path, trials, function, options, stepper):
                     "on a length, fix it in the model's `keras.Input`. "
                     "Nothing was written."
                 ) from error
-        judge.compare(case, got)
+        if form.whole:
+            judge.compare(case, got)
         if stepper is not None:
             judge.compare(case, stepped)
     return judge.errors
+
+
+def judge_of(function, trials, options, where):
+    """What gathers the errors of a file and refuses what is too far off.
+
+    Args:
+        function: The `Callable` of the model.
+        trials: The `Trials`.
+        options: The `Options`.
+        where: Name of what runs the file.
+    """
+    quantize = options.quantize
+    return _Judge(
+        function,
+        trials,
+        TOLERANCE[quantize],
+        "int8" in (quantize or ""),
+        f"in {where}, with quantize={quantize!r},",
+        _ADVICE[quantize],
+    )
 
 
 def verify_saved_model(folder, trials, function, changes):
@@ -185,39 +201,36 @@ def _interpreter(path):
     return Interpreter(str(path), num_threads=2)
 
 
-def _begin_anew(interpreter, function, options):
+def _begin_anew(interpreter, function, form):
     """Sets to zero what the file itself carries from call to call."""
-    if function.states:
+    if function.states and form.whole:
         interpreter.get_signature_runner("reset")()
-    if options.fused and options.full_integers:
+    if form.keeps_state:
         interpreter.allocate_tensors()
         interpreter.reset_all_variables()
 
 
 def _run(interpreter, inputs, values):
-    runner = interpreter.get_signature_runner("serve")
-    known = runner.get_input_details()
-    outputs = runner(
-        **{x.name: v for x, v in zip(inputs, values) if x.name in known}
+    runner = Runner(interpreter, "serve")
+    return runner(
+        **{x.name: v for x, v in zip(inputs, values) if x.name in runner.inputs}
     )
-    return {name: np.array(x) for name, x in outputs.items()}
 
 
 def _stepped(interpreter, function, stepper, inputs, expected):
     """The outputs of the steps as those of the whole sequence, by name."""
-    runner = interpreter.get_signature_runner("step")
-    known = runner.get_input_details()
+    runner = Runner(interpreter, "step")
     states = stepper.zeros(len(inputs[0]))
     results = []
     for values in stepper.steps_of(inputs):
         named = {
             x.name: v
             for x, v in zip(function.inputs, values)
-            if x.name in known
+            if x.name in runner.inputs
         }
         result = runner(**named, **states)
-        states = {name: np.array(result[name]) for name in states}
-        results.append({name: np.array(result[name]) for name in expected})
+        states = {name: result[name] for name in states}
+        results.append({name: result[name] for name in expected})
     return {
         name: joined(value.shape, [result[name] for result in results])
         for name, value in expected.items()
