@@ -16,6 +16,7 @@ from keras_iss.runtimes import benchmark as benchmark
 from keras_iss.runtimes import compare as compare
 from keras_iss.surgery import prune as prune
 from keras_iss.surgery import shrink as shrink
+from keras_iss.torch_modules import from_torch as from_torch
 from keras_iss.tracing import find_structures as find_structures
 from keras_iss.tracing import register_rule as register_rule
 from keras_iss.training import fit as fit

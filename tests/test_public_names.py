@@ -50,6 +50,7 @@ FUNCTIONS = {
     "export_tflite": keras_iss.export_tflite,
     "find_structures": keras_iss.find_structures,
     "fit": keras_iss.fit,
+    "from_torch": keras_iss.from_torch,
     "prune": keras_iss.prune,
     "report": keras_iss.report,
     "register_rule": keras_iss.register_rule,
