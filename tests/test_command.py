@@ -231,7 +231,7 @@ def test_report_writes_a_page(run, folder):
         "accuracy",
         "sparse_categorical_crossentropy",
     }
-    assert found["command"].startswith("keras-iss ")
+    assert found["command"].startswith("keras-iss")
     text = (folder / "a.html").read_text(encoding="utf-8")
     assert "<h1>A small model</h1>" in text
 

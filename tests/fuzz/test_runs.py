@@ -45,7 +45,6 @@ def test_a_process_that_dies_or_hangs_is_a_failure_and_the_rest_goes_on(
     monkeypatch,
 ):
     monkeypatch.setitem(workers.LONGEST, "torch", 4.0)
-    monkeypatch.setattr(workers, "BEGINNING", 200.0)
     with Workers(2, __name__, seed=2, backend="torch") as some:
         outcomes = {
             job.number: outcome

@@ -15,8 +15,8 @@ from tests.fuzz.outcome import FAILED, Outcome
 GRAPHS_OF_A_PROCESS = {"tensorflow": 150, "jax": 60, "torch": 500}
 LONGEST = {"tensorflow": 300, "jax": 600, "torch": 900}
 # Seconds that the imports of a process may take.
-BEGINNING = 60.0
-_BEGUN, _DONE = "begun", "done"
+BEGINNING = 300.0
+_READY, _BEGUN, _DONE = "ready", "begun", "done"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +118,7 @@ class _Worker:
         self.is_alive = True
         self.job = None
         self.done = 0
+        self._is_ready = False
         self._text = ""
         self._since = 0.0
 
@@ -133,10 +134,17 @@ class _Worker:
                 if kind == _DONE:
                     self.done += 1
                     return value
-                self._text = value
+                if kind == _READY:
+                    # What the imports took is not the job's.
+                    self._is_ready = True
+                    self._since = time.monotonic()
+                else:
+                    self._text = value
         except (EOFError, ConnectionResetError):
             return self._lost("the process died")
-        allowed = longest + 2 * self.job.seconds + BEGINNING * (self.done == 0)
+        allowed = longest + 2 * self.job.seconds
+        if not self._is_ready:
+            allowed += BEGINNING
         if time.monotonic() - self._since > allowed:
             return self._lost("no end")
         return None
@@ -157,6 +165,7 @@ def _serve(connection, tasks, seed, log):
         os.dup2(file, stream)
     module = importlib.import_module(tasks)
     module.prepare()
+    connection.send((_READY, None))
 
     def begun(text):
         connection.send((_BEGUN, text))
