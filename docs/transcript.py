@@ -41,7 +41,7 @@ def words(page):
 
     Numbers do, and how Typer and Rich set what they print.
     """
-    number = r"[-+]?\b\d[\d,.]*(e[-+]?\d+)?"
+    number = r"[-+]?\b\d[\d,.]*(e[-+]?\d+)?( [kM]?B\b)?"
     return [
         re.findall(r"[A-Za-z_][A-Za-z_.-]+", re.sub(number, "", text))
         for kind, text in BLOCK.findall(page)
