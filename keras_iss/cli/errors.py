@@ -38,9 +38,11 @@ class Verbs(typer.core.TyperGroup):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
+        windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
         """As `click.Command.main`."""
+        extra["windows_expand_args"] = windows_expand_args
         if not standalone_mode or os.environ.get("KERAS_ISS_TRACEBACK"):
             return super().main(
                 args, prog_name, complete_var, standalone_mode, **extra
