@@ -1,15 +1,32 @@
-"""Lets the pages show what lies in `benchmarks/results`.
+"""What the site is made of beside the pages.
 
-The pages link to it as it lies in the repository, so that the links work there
-too; the site gets a copy of each file.
+The pages link to `benchmarks/results` as it lies in the repository, so that the
+links work there too; the site gets a copy of each file. Formulas become
+MathML, which browsers draw by themselves: no script, and nothing is fetched.
+Where `REPOSITORY_URL` is set, each page has a link to where it can be edited.
 """
 
+import html
+import os
 import pathlib
 import re
 
+import latex2mathml.converter
 from mkdocs.structure.files import File
 
 RESULTS = pathlib.Path(__file__).parent.parent / "benchmarks" / "results"
+
+
+def on_config(config):
+    """Says where the pages can be edited, if that is known.
+
+    Not by `repo_url`: of an address on GitHub, the theme asks for the number of
+    stars there, each time a page is opened.
+    """
+    address = os.environ.get("REPOSITORY_URL")
+    if address:
+        config.edit_uri_template = f"{address}/edit/main/docs/{{path}}"
+    return config
 
 
 def on_files(files, config):
@@ -27,3 +44,19 @@ def on_page_markdown(markdown, page, **kwargs):
     """Has the links point to the copies."""
     here = "../" * page.file.src_uri.count("/")
     return re.sub(r"\(\.\./benchmarks/results/", f"({here}results/", markdown)
+
+
+def on_page_content(content, **kwargs):
+    """Turns the formulas that Arithmatex has marked into MathML."""
+    for tag, display in (("span", "inline"), ("div", "block")):
+        content = re.sub(
+            rf'<{tag} class="arithmatex">\\[(\[](.*?)\\[)\]]</{tag}>',
+            lambda found: latex2mathml.converter.convert(
+                html.unescape(found[1]), display=display
+            ),
+            content,
+            flags=re.DOTALL,
+        )
+    if 'class="arithmatex"' in content:
+        raise ValueError("A formula was not turned into MathML.")
+    return content
