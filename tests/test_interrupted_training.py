@@ -34,12 +34,12 @@ not_on_jax = pytest.mark.skipif(
 )
 
 RNG = np.random.default_rng(0)
-X = RNG.normal(size=(24, 4, 3)).astype("float32")
+X = RNG.normal(size=(24, 2, 3)).astype("float32")
 Y = RNG.normal(size=(24, 2)).astype("float32")
 
 
 def small():
-    x = keras.Input((4, 3))
+    x = keras.Input((2, 3))
     h = layers.LSTM(5, return_sequences=True, name="one")(x)
     model = keras.Model(x, layers.Dense(2)(layers.GRU(4, name="two")(h)))
     randomize(model)

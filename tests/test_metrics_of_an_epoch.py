@@ -15,7 +15,7 @@ not_on_jax = pytest.mark.skipif(
 )
 
 RNG = np.random.default_rng(0)
-X = RNG.normal(size=(32, 4, 3)).astype("float32")
+X = RNG.normal(size=(32, 2, 3)).astype("float32")
 Y = X.sum((1, 2))[:, None]
 
 FITS = [keras.Model.fit, keras_iss.fit]
@@ -25,7 +25,7 @@ EPOCHS = 4
 
 def compiled(optimizer="adam", run_eagerly=BACKEND == "tensorflow"):
     """Not compiled where that takes longer than the training."""
-    x = keras.Input((4, 3))
+    x = keras.Input((2, 3))
     h = layers.LSTM(8, return_sequences=True, name="one")(x)
     model = keras.Model(x, layers.Dense(1)(layers.GRU(6, name="two")(h)))
     randomize(model)

@@ -348,9 +348,8 @@ def test_the_penalty_trains_inside_a_distribution_strategy():
         keras_iss.prune(model, keep={"lstm_1": 2})
         small = keras_iss.shrink(model)
         np.testing.assert_allclose(model(x), small(x), atol=1e-5)
-        loss = small.fit(x, y, verbose=0).history["loss"][0]
         np.testing.assert_allclose(
-            loss, 0.5 * float(sum(s.norms().sum()
+            sum(small.losses), 0.5 * float(sum(s.norms().sum()
             for s in keras_iss.find_structures(small))), rtol=1e-4)
     """)
     subprocess.run(

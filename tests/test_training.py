@@ -12,7 +12,7 @@ BACKEND = keras.backend.backend()
 
 
 def stacked(units=(12, 8), **kwargs):
-    x = keras.Input((5, 3), **kwargs)
+    x = keras.Input((3, 3), **kwargs)
     h = lstm(units[0], name="one", stateful=bool(kwargs))(x)
     h = layers.GRU(units[1], return_sequences=False, name="two")(h)
     model = keras.Model(x, head(h))
@@ -22,7 +22,7 @@ def stacked(units=(12, 8), **kwargs):
 
 def data_for(model, count=32):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(count, 5, 3)).astype("float32")
+    x = rng.normal(size=(count, 3, 3)).astype("float32")
     return x, rng.normal(size=(count, *model.output_shape[1:])).astype(
         "float32"
     )
@@ -197,7 +197,7 @@ def test_a_model_that_loses_nothing_comes_back_itself():
 def test_a_model_that_its_first_step_builds():
     model = keras.Sequential([layers.LSTM(8, name="one"), layers.Dense(2)])
     model.compile("adam", "mse")
-    x, y = np.ones((8, 5, 3), "float32"), np.ones((8, 2), "float32")
+    x, y = np.ones((8, 3, 3), "float32"), np.ones((8, 2), "float32")
     remove = Remove({0: {"one": 3}})
     small = keras_iss.fit(model, x, y, epochs=2, verbose=0, callbacks=[remove])
     assert small.get_layer("one").units == 3
@@ -439,7 +439,7 @@ def test_data_sets_and_generators():
 def numbered(kind):
     """Six batches of eight samples, whose targets are their numbers."""
     y = np.repeat(np.arange(6.0, dtype="float32"), 8)[:, None]
-    x = np.ones((48, 5, 3), "float32")
+    x = np.ones((48, 3, 3), "float32")
     if kind == "arrays":
         return {"x": x, "y": y, "batch_size": 8, "shuffle": False}
     if kind == "dataset":
@@ -453,7 +453,7 @@ def test_an_epoch_of_some_steps_goes_on_where_the_last_one_ended(kind):
     """After a cut, and where nothing is cut, and in the next pass."""
     model = keras.Sequential(
         [
-            keras.Input((5, 3)),
+            keras.Input((3, 3)),
             lstm(6, return_sequences=False, name="one"),
             layers.Dense(1),
         ]
@@ -591,11 +591,11 @@ def test_what_cannot_be_made_smaller_is_refused_before_the_training():
             return h if training else 2.0 * h
 
     model = Guarded()
-    x = np.zeros((8, 5, 3), "float32")
+    x = np.zeros((8, 3, 3), "float32")
     model(x)
     model.compile("adam", "mse")
     before = model.get_weights()
-    y = np.zeros((8, 5, 6), "float32")
+    y = np.zeros((8, 3, 6), "float32")
     with pytest.raises(ValueError, match="cannot be made smaller|pinned"):
         keras_iss.fit(
             model,

@@ -88,9 +88,6 @@ class Task(abc.ABC):
     def example(self):
         """Dict of inputs for one call, to measure the latency."""
 
-    def prepare(self, model):
-        """Called with a model that was built or made smaller."""
-
     def begin_epoch(self, model, epoch):
         """Called before the first part of an epoch."""
 
@@ -325,7 +322,6 @@ class Training:
         keras.utils.set_random_seed(self.task.seed)
         sizes = self._first_sizes() if head is None else head["sizes"]
         model = self.task.build(self.row, sizes)
-        self.task.prepare(model)
         penalty = keras_iss.ISSRegularizer(self.row.strength)
         if self.row.strength:
             penalty.attach(model)
@@ -429,7 +425,6 @@ class Training:
             notes["first"] = sum(s.size for s in structures.free)
         keep = strongest(structures, round(share * notes["first"]))
         model = keras_iss.shrink(model, keep=keep)
-        self.task.prepare(model)
         for name, kept in keep.items():
             left = notes["left"][name]
             notes["left"][name] = [left[int(i)] for i in kept]
@@ -500,7 +495,7 @@ class Training:
             try:
                 keras_iss.export_tflite(served, path, quantize=quantize)
             except ImportError as error:
-                self.console.print(f"Not exported: {error}")
+                self.console.print(f"Not exported: {error}", markup=False)
                 return {}
             sizes[f"{kind}_megabytes"] = path.stat().st_size / 1e6
         return sizes
@@ -533,22 +528,27 @@ def latencies(folder, names, example, turns=15):
     Returns:
         Dict from row to kind of file to milliseconds.
     """
+    paths = {
+        (name, kind): folder / name / f"model_{kind}.tflite"
+        for name in names
+        for kind in ("float32", "int8")
+    }
+    paths = {key: path for key, path in paths.items() if path.exists()}
+    result = {name: {} for name in names}
+    if not paths:
+        return result
     from ai_edge_litert.interpreter import Interpreter
 
     runs = {}
-    for name in names:
-        for kind in ("float32", "int8"):
-            path = folder / name / f"model_{kind}.tflite"
-            if not path.exists():
-                continue
-            interpreter = Interpreter(str(path), num_threads=2)
-            runner = interpreter.get_signature_runner("serve")
-            wanted = runner.get_input_details()
-            inputs = {
-                key: value.astype(wanted[key]["dtype"])
-                for key, value in example.items()
-            }
-            runs[name, kind] = (runner, inputs)
+    for key, path in paths.items():
+        interpreter = Interpreter(str(path), num_threads=2)
+        runner = interpreter.get_signature_runner("serve")
+        wanted = runner.get_input_details()
+        inputs = {
+            name: value.astype(wanted[name]["dtype"])
+            for name, value in example.items()
+        }
+        runs[key] = (runner, inputs)
     times = {key: [] for key in runs}
     for _ in range(turns):
         for key, (runner, inputs) in runs.items():
@@ -556,7 +556,6 @@ def latencies(folder, names, example, turns=15):
             start = time.perf_counter()
             runner(**inputs)
             times[key].append(1000 * (time.perf_counter() - start))
-    result = {name: {} for name in names}
     for (name, kind), spent in times.items():
         result[name][f"{kind}_ms"] = float(np.median(spent))
     return result

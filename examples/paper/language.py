@@ -6,7 +6,6 @@ import math
 
 import keras
 import numpy as np
-from keras import ops
 
 from paper import experiment, language_models, text
 
@@ -133,10 +132,6 @@ class LanguageTask(experiment.Task):
         falling = 0.5 * (1 + math.cos(math.pi * (at - 0.05) / 0.95))
         return plan.rate * (0.05 + 0.95 * falling)
 
-    def prepare(self, model):
-        if keras.backend.backend() == "torch":
-            _copy_states(model)
-
     def fitting(self, model):
         return _carrying_states(model)
 
@@ -248,24 +243,6 @@ def _carrying_states(model):
             kept = [v for v in variables if v is not state]
             del variables[:]
             variables.extend(kept)
-
-
-def _copy_states(model):
-    """Lets stateful layers train on PyTorch.
-
-    Keras writes the new state into the tensor that the backward pass still
-    needs; so the loop gets a copy.
-    """
-    for layer in _recurrent(model):
-        layer.inner_loop = _with_copied_states(layer.inner_loop)
-
-
-def _with_copied_states(inner_loop):
-    def loop(sequences, initial_state, mask, training=False):
-        states = [ops.copy(state) for state in initial_state]
-        return inner_loop(sequences, states, mask, training=training)
-
-    return loop
 
 
 COLUMNS = [

@@ -13,6 +13,42 @@ def uniform():
     return keras.initializers.RandomUniform(-SPREAD, SPREAD)
 
 
+class _CopiedStates:
+    """A stateful layer that can be trained on PyTorch.
+
+    Keras writes the new state into the tensor that the backward pass still
+    needs; so the loop gets a copy.
+    """
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        states = [ops.copy(state) for state in initial_state]
+        return super().inner_loop(sequences, states, mask, training=training)
+
+
+@keras.saving.register_keras_serializable(package="keras_iss_examples")
+class StatefulLSTM(_CopiedStates, keras.layers.LSTM):
+    """An LSTM that goes on where it ended, on PyTorch too."""
+
+
+@keras.saving.register_keras_serializable(package="keras_iss_examples")
+class StatefulRHN(_CopiedStates, keras_iss.layers.RHN):
+    """A highway network that goes on where it ended, on PyTorch too."""
+
+
+keras_iss.register_rule(StatefulLSTM, like=keras.layers.LSTM)
+keras_iss.register_rule(StatefulRHN, like=keras_iss.layers.RHN)
+
+
+def _of_backend(stateful, cls):
+    """The class that can be trained, where Keras' own cannot."""
+    if not stateful or keras.backend.backend() != "torch":
+        return cls
+    return {
+        keras.layers.LSTM: StatefulLSTM,
+        keras_iss.layers.RHN: StatefulRHN,
+    }[cls]
+
+
 def stacked_lstms(
     units, vocabulary, embedding, dropout=0.0, batch=None, steps=None, l1=0.0
 ):
@@ -40,8 +76,9 @@ def stacked_lstms(
         vocabulary, embedding, embeddings_initializer=uniform()
     )(tokens)
     x = keras.layers.Dropout(dropout)(x)
+    recurrent = _of_backend(batch is not None, keras.layers.LSTM)
     for i, size in enumerate(units, start=1):
-        x = keras.layers.LSTM(
+        x = recurrent(
             size,
             return_sequences=True,
             stateful=batch is not None,
@@ -172,7 +209,7 @@ def highway_network(
     x = embedding(tokens)
     if of_words:
         x = x * WordDropout(vocabulary, of_words)(tokens)
-    x = keras_iss.layers.RHN(
+    x = _of_backend(batch is not None, keras_iss.layers.RHN)(
         width,
         depth,
         dropout=of_input,
