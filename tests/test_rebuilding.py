@@ -1349,6 +1349,13 @@ def multiplied():
     [
         (multiplied, "`factor` of `multiplied`"),
         (lambda: layers.Dense(2, activation=scaled_by(2.0)), "`function`"),
+        # Its outputs are the same, and the mask that they carry is not.
+        (
+            lambda: layers.Lambda(
+                lambda x: 2.0 * x, mask=lambda x, _: x[..., 0] > 0
+            ),
+            "`mask`",
+        ),
     ],
 )
 def test_what_a_file_would_forget_is_said(make, message):
