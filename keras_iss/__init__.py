@@ -14,6 +14,7 @@ from keras_iss.regularizers import ISSRegularizer as ISSRegularizer
 from keras_iss.report import report as report
 from keras_iss.runtimes import benchmark as benchmark
 from keras_iss.runtimes import compare as compare
+from keras_iss.runtimes import evaluate as evaluate
 from keras_iss.surgery import prune as prune
 from keras_iss.surgery import shrink as shrink
 from keras_iss.torch_modules import from_torch as from_torch

@@ -244,6 +244,11 @@ def test_export_writes_files_that_are_checked(run, folder):
         *("--quantize", "int8_full", "--data", "data.npz", "--samples", 20),
     )
     assert "Wrote dense.tflite" in said and "off the Keras model" in said
+    said = run(
+        *("export", "dense.keras", "-o", "micro.tflite", "--target", "micro"),
+        *("--data", "data.npz"),
+    )
+    assert "takes whole sequences" in said
     run("export", "dense.keras", "-o", "saved")
     found = json.loads(
         run(
@@ -310,6 +315,13 @@ def test_code_in_a_file_runs_only_where_it_is_allowed(run, folder):
         ("export dense.keras -o a --quantize int8", "is a folder"),
         ("export dense.keras -o a.tflite --quantize int4", "none of float16"),
         ("export dense.keras -o a.tflite --quantize int8_full", "add --data"),
+        ("export dense.keras -o a.tflite --target micro", "add --data"),
+        (
+            "export dense.keras -o a.tflite --target micro --quantize float16",
+            "leave --quantize out",
+        ),
+        ("export dense.keras -o a --target micro", "full integers: give"),
+        ("export dense.keras -o a.tflite --target phone", "nor micro"),
         ("polish dense.keras", "No such command"),
         ("inspect", "Missing argument"),
     ],

@@ -45,6 +45,7 @@ METHODS = {
 FUNCTIONS = {
     "benchmark": keras_iss.benchmark,
     "compare": keras_iss.compare,
+    "evaluate": keras_iss.evaluate,
     "estimate_importance": keras_iss.estimate_importance,
     "export_saved_model": keras_iss.export_saved_model,
     "export_tflite": keras_iss.export_tflite,

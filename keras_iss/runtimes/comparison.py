@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from keras_iss._data import as_tuple
+from keras_iss.runtimes.evaluation import outputs_of
 from keras_iss.runtimes.inputs import (
     LENGTH,
     arrays_of,
-    batches_of,
     in_order_of,
     plain_name,
     random_arrays,
@@ -25,10 +25,9 @@ from keras_iss.runtimes.latency import (
     one_batch,
 )
 from keras_iss.runtimes.metrics import metrics_of, scores_of
-from keras_iss.runtimes.runners import Arrays, Outputs, Runner, runner_of
+from keras_iss.runtimes.runners import Runner, runner_of
 
 RANDOM_SAMPLES = 16
-BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +162,7 @@ def compare(
     else:
         arrays = arrays_of(inputs, first)
     others = in_order_of(second, first, arrays)
-    outputs = [_outputs(first, arrays), _outputs(second, others)]
+    outputs = [outputs_of(first, arrays), outputs_of(second, others)]
     outputs[1] = _paired(outputs[0], outputs[1], first, second)
     scores: list[dict[str, float]] = [{}, {}]
     if targets is not None:
@@ -204,16 +203,6 @@ def _parted(data):
             f"inputs go in a list or a dict. Received: a tuple of {len(parts)}."
         )
     return parts[0], parts[1] if len(parts) > 1 else None
-
-
-def _outputs(runner: Runner, arrays: Arrays) -> Outputs:
-    count, found = len(arrays[0]), []
-    for batch in batches_of(arrays, runner, BATCH):
-        found.append(runner.run(batch))
-    return {
-        name: np.concatenate([np.asarray(x[name]) for x in found])[:count]
-        for name in found[0]
-    }
 
 
 def _paired(first, second, a, b):

@@ -13,13 +13,17 @@ from keras_iss.runtimes.runners import Arrays, InputSpec, Outputs
 
 # In this order; a file without signatures is run by its main graph.
 SIGNATURES = ("serve", "serving_default")
+# A file that has this one alone takes one time step, and the states.
+STEP = "step"
 
 
 class LiteRunner:
     """A TFLite file, whoever wrote it.
 
     Inputs and outputs that are integers with a scale are taken and given as
-    the numbers that they stand for.
+    the numbers that they stand for. A file of a single time step is run over
+    whole sequences, from states of zeros: what it gives at each step is put
+    together along time if it has a time axis, else the last counts.
 
     Args:
         path: `pathlib.Path` of the file.
@@ -53,12 +57,13 @@ class LiteRunner:
             ) from error
         signatures = self._interpreter.get_signature_list()
         self._signature = next(
-            (name for name in SIGNATURES if name in signatures), None
+            (name for name in (*SIGNATURES, STEP) if name in signatures), None
         )
         self._has_reset = "reset" in signatures
         self._details = self._input_details()
+        self._states = self._taken_out_of(self._details)
         self.inputs = tuple(
-            InputSpec(name, _shape(detail), _dtype(detail))
+            InputSpec(name, self._shape_of(detail), _dtype(detail))
             for name, detail in self._details.items()
         )
 
@@ -73,8 +78,11 @@ class LiteRunner:
         if self._signature is None:
             return self._run_main(arrays)
         runner = self._interpreter.get_signature_runner(self._signature)
-        outputs = runner(**self._named(arrays))
         details = runner.get_output_details()
+        if self._signature == STEP:
+            outputs = self._run_steps(runner, arrays)
+        else:
+            outputs = runner(**self._named(arrays))
         return {
             name: _dequantized(np.array(value), details[name])
             for name, value in sorted(outputs.items())
@@ -86,7 +94,10 @@ class LiteRunner:
             self._set_main(arrays)
             return self._interpreter.invoke
         runner = self._interpreter.get_signature_runner(self._signature)
-        named = self._named(arrays)
+        if self._signature == STEP:
+            named = self._at(self._named(arrays), 0) | self._zeros()
+        else:
+            named = self._named(arrays)
         return lambda: runner(**named)
 
     def _input_details(self):
@@ -95,6 +106,55 @@ class LiteRunner:
             return {detail["name"]: detail for detail in found}
         runner = self._interpreter.get_signature_runner(self._signature)
         return dict(sorted(runner.get_input_details().items()))
+
+    def _taken_out_of(self, details):
+        """The states of a file of a step: they come back by their names."""
+        if self._signature != STEP:
+            return {}
+        runner = self._interpreter.get_signature_runner(STEP)
+        names = [
+            name for name in runner.get_output_details() if name in details
+        ]
+        return {name: details.pop(name) for name in names}
+
+    def _shape_of(self, detail):
+        shape = _shape(detail)
+        if self._signature == STEP and len(shape) > 1 and shape[1] == 1:
+            return (shape[0], None, *shape[2:])
+        return shape
+
+    def _zeros(self):
+        return {
+            name: _quantized(np.zeros(detail["shape"], "float32"), detail)
+            for name, detail in self._states.items()
+        }
+
+    def _at(self, named, step):
+        """The inputs of a time step; those without time are whole."""
+        return {
+            name: named[name][:, step : step + 1]
+            if len(spec.shape) > 1 and spec.shape[1] is None
+            else named[name]
+            for name, spec in zip(named, self.inputs)
+        }
+
+    def _run_steps(self, runner, arrays):
+        named, states, found = self._named(arrays), self._zeros(), []
+        length = max(
+            array.shape[1]
+            for array, spec in zip(arrays, self.inputs)
+            if len(spec.shape) > 1 and spec.shape[1] is None
+        )
+        for step in range(length):
+            outputs = runner(**self._at(named, step), **states)
+            states = {name: np.array(outputs.pop(name)) for name in states}
+            found.append({k: np.array(value) for k, value in outputs.items()})
+        return {
+            name: np.concatenate([x[name] for x in found], axis=1)
+            if last.ndim > 2 and last.shape[1] == 1
+            else last
+            for name, last in found[-1].items()
+        }
 
     def _named(self, arrays):
         return {

@@ -65,6 +65,15 @@ def export(
             help="Add a signature `step` for one time step. Of a .tflite file.",
         ),
     ] = False,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            metavar="KIND",
+            help="litert, or micro for TensorFlow Lite Micro: full integers, "
+            "which needs --data. Of a .tflite file.",
+        ),
+    ] = "litert",
     verify: Annotated[
         bool,
         typer.Option(help="Run what was written beside the model first."),
@@ -81,6 +90,7 @@ def export(
     """
     lite = target.suffix.lower() == ".tflite"
     _check(target, lite, quantize, recurrent_op, streaming, data)
+    _check_runtime(runtime, lite, quantize, data)
     keras_iss = library()
     from keras_iss.cli.data import read_data
     from keras_iss.cli.loading import load_model
@@ -92,7 +102,7 @@ def export(
         found = found.fitting(KerasRunner(loaded).inputs)
     inputs = found and found.inputs
     if lite:
-        full = quantize == "int8_full"
+        full = quantize == "int8_full" or runtime == "micro"
         done = keras_iss.export_tflite(
             loaded,
             target,
@@ -105,6 +115,7 @@ def export(
             streaming=streaming,
             verify=verify,
             data=inputs,
+            target=runtime,
         )
     else:
         done = keras_iss.export_saved_model(
@@ -145,6 +156,26 @@ def _check(target, lite, quantize, recurrent_op, streaming, data):
         )
 
 
+def _check_runtime(runtime, lite, quantize, data):
+    if runtime not in ("litert", "micro"):
+        raise typer.BadParameter(
+            f"{runtime!r} is neither litert nor micro.",
+            param_hint="'--target'",
+        )
+    if runtime == "litert":
+        return
+    if not lite or quantize not in (None, "int8_full"):
+        raise typer.BadParameter(
+            "--target micro writes a .tflite file in full integers: give "
+            "such a path, and leave --quantize out."
+        )
+    if data is None:
+        raise typer.BadParameter(
+            "--target micro learns the range of activations from samples: "
+            "add --data."
+        )
+
+
 def _show(done: Any, target: pathlib.Path) -> None:
     console = output.console()
     console.print(
@@ -156,6 +187,9 @@ def _show(done: Any, target: pathlib.Path) -> None:
         )
     if not done.errors:
         console.print("It was not checked against the model.")
+    if done.micro is not None:
+        taken = "one time step" if done.micro.step else "whole sequences"
+        console.print(f"For TensorFlow Lite Micro; takes {taken}.")
     if done.weights_in_float:
         console.print(
             f"In float32 stay: {', '.join(done.weights_in_float)}",

@@ -1,0 +1,97 @@
+"""A model in any form is as good as its metrics say."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_iss
+from tests.test_runtimes import classifier, samples, two_inputs
+
+BACKEND = keras.backend.backend()
+
+on_tensorflow = pytest.mark.skipif(
+    BACKEND != "tensorflow", reason="LiteRT is there with TensorFlow"
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(32, 6, 3)).astype("float32")
+
+
+def signals(layer=keras.layers.GRU, sequences=False):
+    """Three classes of a signal, and what the model itself says of `X`."""
+    model = keras.Sequential(
+        [
+            keras.Input((6, 3), name="signal"),
+            layer(8, return_sequences=sequences, name="recurrent"),
+            keras.layers.Dense(3, name="kind"),
+        ]
+    )
+    return model, keras.ops.convert_to_numpy(model(X)).argmax(-1)
+
+
+def test_the_metrics_are_those_of_keras():
+    model, (x, y) = classifier(), samples()
+    expected = model.evaluate(x, y, verbose=0, return_dict=True)
+    found = keras_iss.evaluate(model, x, y)
+    assert found.samples == 24 and not found.reference and not found.change
+    for name, value in zip(found.metrics, ("loss", "accuracy")):
+        assert found.metrics[name] == pytest.approx(expected[value], rel=1e-4)
+
+
+def test_what_a_cut_costs_is_the_change():
+    model, y = signals()
+    small = keras_iss.shrink(model, keep={"recurrent": 2})
+    found = keras_iss.evaluate(small, X, y, reference=model)
+    assert found.reference == {"accuracy": 1.0}
+    cost = 1 - found.metrics["accuracy"]
+    assert found.change == {"accuracy": pytest.approx(-cost)} and cost > 0
+    assert f"({-cost:+.2g})" in str(found)
+
+
+def test_several_inputs_and_outputs_by_their_names():
+    model = two_inputs()
+    x = {"signal": np.ones((4, 5, 3)), "person": np.ones((4, 2))}
+    y = {"risk": np.zeros((4, 1)), "kind": np.zeros(4, int)}
+    found = keras_iss.evaluate(model, x, y, reference=model)
+    assert set(found.change) == {
+        "risk_mean_squared_error",
+        "risk_mean_absolute_error",
+        "kind_accuracy",
+    }
+    assert not any(found.change.values())
+
+
+def test_as_many_targets_as_samples():
+    model, y = signals()
+    with pytest.raises(ValueError, match="32 samples in `x`.*for 31"):
+        keras_iss.evaluate(model, X, y[1:])
+
+
+@on_tensorflow
+@pytest.mark.parametrize("sequences", [False, True])
+def test_a_file_of_one_time_step_runs_over_sequences(sequences, tmp_path):
+    """As it does on a microcontroller: integers, its states in and out."""
+    model, y = signals(sequences=sequences)
+    path = tmp_path / "step.tflite"
+    done = keras_iss.export_tflite(
+        model, path, target="micro", representative_data=X
+    )
+    assert done.micro.step
+    found = keras_iss.evaluate(path, X, y, reference=model)
+    assert found.reference == {"accuracy": 1.0}
+    assert found.metrics["accuracy"] > 0.85
+    # Not by chance: what is asked for is another class elsewhere.
+    wrong = keras_iss.evaluate(path, X, (y + 1) % 3)
+    assert wrong.metrics["accuracy"] < 0.15
+    output = keras_iss.compare(model, path, X, latency=False).outputs["kind"]
+    assert output.relative < 0.1
+
+
+@on_tensorflow
+def test_full_integers_of_whole_sequences(tmp_path):
+    model, y = signals(keras.layers.LSTM)
+    path = tmp_path / "whole.tflite"
+    keras_iss.export_tflite(model, path, target="micro", representative_data=X)
+    found = keras_iss.evaluate(path, X, y, reference=model)
+    assert found.metrics["accuracy"] > 0.85
+    assert keras_iss.benchmark(path, runs=3).latency.median > 0
