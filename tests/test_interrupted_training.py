@@ -474,9 +474,17 @@ def test_an_interrupted_rank_leaves_the_model_as_it_was(model, where):
 # Interrupts from the keyboard, which come at any time.
 
 
+@pytest.fixture
+def interrupts():
+    """A shell has what it runs in the background ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize("fit", [keras.Model.fit, keras_iss.fit])
-def test_a_signal_in_the_middle_of_a_step(model, fit):
+def test_a_signal_in_the_middle_of_a_step(model, fit, interrupts):
     own = Before(model)
     ended = threading.Event()
     pressed = []
