@@ -36,11 +36,11 @@ def written(page, pictures=None):
     Returns:
         String.
     """
-    before, names, lines = os.getcwd(), {"__name__": "page"}, []
+    before, names, blocks = os.getcwd(), {"__name__": "page"}, []
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            text = BLOCK.sub(lambda block: _run(block[1], names, lines), page)
+            text = BLOCK.sub(lambda block: _run(block[1], names, blocks), page)
             for name in PICTURE.findall(page) if pictures else ():
                 if os.path.exists(name):
                     shutil.copy(name, pictures)
@@ -63,18 +63,19 @@ def comparable(page):
     ]
 
 
-def _run(code, names, lines):
+def _run(code, names, blocks):
     """A block of Python, and what it prints below it."""
     # Whoever reads the source of a function, as TensorFlow does, finds it.
-    name = f"<block {len(lines)}>"
-    lines.append(name)
+    name = f"<block {len(blocks)}>"
+    blocks.append(name)
     linecache.cache[name] = len(code), None, code.splitlines(True), name
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, name, "exec"), names)
-    text = "\n".join(x.rstrip() for x in printed.getvalue().splitlines())
+    lines = [x.rstrip() for x in printed.getvalue().splitlines()]
+    text = "\n".join(lines).strip("\n")
     block = f"```python\n{code}```\n"
-    return block + f"\n```text\n{text.strip()}\n```\n" if text else block
+    return block + f"\n```text\n{text}\n```\n" if text else block
 
 
 def main():

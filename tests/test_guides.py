@@ -13,7 +13,7 @@ from docs import executed
 DOCS = pathlib.Path(executed.__file__).parent
 PAGES = sorted((DOCS / "guides").glob("*.md"))
 # Seconds on any backend, with nothing but Keras.
-LIGHT = {"layer"}
+LIGHT = {"coming", "layer"}
 
 on_torch = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="once is enough"
