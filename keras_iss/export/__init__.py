@@ -18,6 +18,7 @@ from keras_iss.export.options import (
     RecurrentOp,
     Target,
 )
+from keras_iss.export.quiet import quiet
 from keras_iss.export.registry import (
     register_cell_lowering as register_cell_lowering,
 )
@@ -128,9 +129,10 @@ def export_tflite(
     )
     _check_installed("tensorflow", "ai_edge_litert")
     if keras.backend.backend() == "tensorflow":
-        from keras_iss.export import tflite
+        with quiet():
+            from keras_iss.export import tflite
 
-        done = tflite.export(model, path, options)
+            done = tflite.export(model, path, options)
     else:
         from keras_iss.export import other_backend
 
@@ -193,9 +195,10 @@ def export_saved_model(
     options = Options(verify=verify, data=data)
     _check_installed("tensorflow")
     if keras.backend.backend() == "tensorflow":
-        from keras_iss.export import saved_model
+        with quiet():
+            from keras_iss.export import saved_model
 
-        return saved_model.export(model, path, options)
+            return saved_model.export(model, path, options)
     from keras_iss.export import other_backend
 
     return other_backend.export_saved_model(model, path, options)
