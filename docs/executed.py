@@ -10,6 +10,7 @@ writes are copied beside the page.
 
 import contextlib
 import io
+import itertools
 import linecache
 import os
 import pathlib
@@ -53,14 +54,19 @@ def comparable(page):
     """What the text blocks of a page say, as far as it stays the same.
 
     Without a training, only times change from run to run and from machine to
-    machine; with one, all numbers, and the spaces that align them.
+    machine; with one, all numbers, the spaces that align them, and how many
+    lines there are of a kind.
     """
-    trains = ".fit(" in page or "keras_iss.fit(" in page
+    trains = ".fit(" in page
     changing = NUMBER if trains else TIME
-    return [
-        re.sub(r"[\s─━-]+", " ", changing.sub("#", text)).strip()
-        for text in TEXT.findall(page)
-    ]
+    found = []
+    for text in TEXT.findall(page):
+        lines = [
+            re.sub(r"[\s─━-]+", " ", changing.sub("#", line)).strip()
+            for line in text.splitlines()
+        ]
+        found.append([line for line, _ in itertools.groupby(lines)])
+    return found
 
 
 def _run(code, names, blocks):
