@@ -2,7 +2,8 @@
 
     python docs/check_links.py site
 
-Links to other sites are left alone.
+Links to other sites are left alone; but a page must not fetch anything from
+there to be shown, such as a script or a font.
 """
 
 import html.parser
@@ -10,13 +11,17 @@ import pathlib
 import sys
 import urllib.parse
 
+# The kinds of `<link>` that a browser follows by itself.
+FETCHED = ("stylesheet", "icon", "preconnect", "preload", "modulepreload")
+
 
 class Page(html.parser.HTMLParser):
-    """The links of a page, and the places that a link may lead to."""
+    """The links of a page, what it fetches, and the places in it."""
 
     def __init__(self, path):
         super().__init__()
         self.links = set()
+        self.fetched = set()
         self.places = {""}
         self.feed(path.read_text(encoding="utf-8"))
 
@@ -26,6 +31,10 @@ class Page(html.parser.HTMLParser):
         for key in ("href", "src"):
             if found.get(key) and tag != "link":
                 self.links.add(found[key])
+        if tag == "link" and found.get("rel") in FETCHED:
+            self.fetched.add(found.get("href") or "")
+        if tag != "a":
+            self.fetched.add(found.get("src") or "")
         self.places |= {found.get("id"), found.get("name")} - {None}
 
 
@@ -61,15 +70,28 @@ def broken(site):
     return result
 
 
+def fetched_from_elsewhere(site):
+    """What pages fetch from other sites, as pairs like those of `broken`."""
+    return [
+        (str(path.relative_to(site)), address)
+        for path in sorted(site.rglob("*.html"))
+        for address in sorted(Page(path).fetched)
+        if urllib.parse.urlsplit(address).netloc
+    ]
+
+
 def main():
-    """Prints what is broken; ends with 1 if anything is."""
+    """Prints what is wrong; ends with 1 if anything is."""
     site = pathlib.Path(sys.argv[1])
     found = broken(site)
     for page, link in found:
         print(f"{page}: `{link}` leads nowhere.", file=sys.stderr)
+    fetched = fetched_from_elsewhere(site)
+    for page, address in fetched:
+        print(f"{page}: fetches `{address}` to be shown.", file=sys.stderr)
     if not list(site.rglob("*.html")):
         raise SystemExit(f"`{site}` has no pages: build them first.")
-    sys.exit(bool(found))
+    sys.exit(bool(found or fetched))
 
 
 if __name__ == "__main__":

@@ -44,3 +44,20 @@ def test_a_link_that_leads_nowhere_is_named_with_its_page(tmp_path, link):
     code, said = check(tmp_path)
     assert code == 1
     assert f"index.html: `{link}` leads nowhere." in said
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<link rel="stylesheet" href="https://fonts.example/a.css">',
+        '<link rel="preconnect" href="https://fonts.example" crossorigin>',
+        '<script src="//scripts.example/a.js"></script>',
+    ],
+)
+def test_a_page_fetches_nothing_from_elsewhere(tmp_path, body):
+    write(tmp_path / "index.html", body)
+    code, said = check(tmp_path)
+    assert code == 1
+    assert "index.html: fetches `" in said and ".example" in said
+    write(tmp_path / "index.html", '<a href="https://fonts.example">a name</a>')
+    assert check(tmp_path) == (0, "")
