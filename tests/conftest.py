@@ -30,7 +30,7 @@ ON_TORCH = {
     "test_tracing",
 }
 
-# Of the other modules, a part of the cases of each test.
+# Of the other modules, a part of the cases of each test, at least one.
 WHOLE = {
     "test_docs",
     "test_example_data",
@@ -42,14 +42,13 @@ WHOLE = {
     "test_random_graphs",
     "test_readme",
 }
-PARTS_OF_CASES = {"tensorflow": 1 / 10, "jax": 1 / 8}
-FEWEST_CASES = {"tensorflow": 1, "jax": 2}
+PARTS_OF_CASES = {"tensorflow": 1 / 10, "jax": 1 / 10}
 
 # Exports run on TensorFlow alone, each of some seconds.
 PART_OF_EXPORTS = 1 / 4
 
 # And of the tests without cases.
-PARTS_OF_TESTS = {"tensorflow": 1 / 6, "jax": 1 / 5}
+PARTS_OF_TESTS = {"tensorflow": 1 / 6, "jax": 1 / 6}
 
 # But for tests with the mark `compiled`.
 EAGER_ON_TENSORFLOW = {
@@ -111,7 +110,7 @@ def pytest_collection_modifyitems(config, items):
         else:
             others.setdefault(module, []).append(item)
     for groups, part, fewest in (
-        (cases, PARTS_OF_CASES[BACKEND], FEWEST_CASES[BACKEND]),
+        (cases, PARTS_OF_CASES[BACKEND], 1),
         (exports, PART_OF_EXPORTS, 2),
         (others, PARTS_OF_TESTS[BACKEND], 2),
     ):
