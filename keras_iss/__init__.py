@@ -1,6 +1,7 @@
 """Structured sparsity for recurrent Keras models."""
 
 from keras_iss import layers as layers
+from keras_iss import tfmot as tfmot
 from keras_iss.budget import ISSBudget as ISSBudget
 from keras_iss.callbacks import ISSLogger as ISSLogger
 from keras_iss.callbacks import ISSPruneCallback as ISSPruneCallback

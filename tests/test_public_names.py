@@ -56,6 +56,8 @@ FUNCTIONS = {
     "report": keras_iss.report,
     "register_rule": keras_iss.register_rule,
     "shrink": keras_iss.shrink,
+    "from_tf_keras": keras_iss.tfmot.from_tf_keras,
+    "to_tf_keras": keras_iss.tfmot.to_tf_keras,
     "inspect_model": inspection.inspect_model,
     "keeps_zero": tracing.keeps_zero,
     "pin_unless_elementwise": tracing.pin_unless_elementwise,
