@@ -45,7 +45,7 @@ WHOLE = {
 PARTS_OF_CASES = {"tensorflow": 1 / 10, "jax": 1 / 10}
 
 # Exports run on TensorFlow alone, each of some seconds.
-PART_OF_EXPORTS = 1 / 4
+PART_OF_EXPORTS = 1 / 6
 
 # And of the tests without cases.
 PARTS_OF_TESTS = {"tensorflow": 1 / 6, "jax": 1 / 6}
