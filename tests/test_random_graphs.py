@@ -11,7 +11,7 @@ from tests.fuzz.fixed_part import run_fixed_part
 
 # Graphs in a chunk, chunks, and the seed: no graph twice.
 SIZE, CHUNKS, SEED = {
-    "tensorflow": (5, 2, 1),
+    "tensorflow": (6, 1, 1),
     "torch": (10, 8, 2),
     "jax": (3, 3, 3),
 }[keras.backend.backend()]

@@ -274,6 +274,7 @@ CARRIED = {
 }
 
 
+@pytest.mark.on_torch
 def test_what_is_carried_along_is_cut():
     functions = tried(CARRIED)
     model = model_of(functions)
