@@ -12,8 +12,8 @@ from tests.fuzz.fixed_part import run_fixed_part
 # Graphs in a chunk, chunks, and the seed: no graph twice.
 SIZE, CHUNKS, SEED = {
     "tensorflow": (6, 1, 1),
-    "torch": (10, 8, 2),
-    "jax": (3, 3, 3),
+    "torch": (10, 5, 2),
+    "jax": (3, 1, 3),
 }[keras.backend.backend()]
 
 

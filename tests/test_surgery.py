@@ -615,6 +615,7 @@ def paper_model():
     return keras.Model(x, layers.Dense(10_000)(h))
 
 
+@pytest.mark.on_torch
 def test_the_papers_language_model_has_the_papers_weight_counts():
     model = paper_model()
     assert model.count_params() == 66_022_000
