@@ -1338,6 +1338,28 @@ def test_a_class_that_is_found_or_needed_anyway_is_no_reason_for_a_warning(
     assert not [w for w in recwarn if "loaded" in str(w.message)]
 
 
+@keras.saving.register_keras_serializable("tests")
+class Noisy(layers.Layer):
+    """Drops some in training; how much is in no config."""
+
+    part = 0.0
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seed_generator = keras.random.SeedGenerator(1)
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        return keras.random.dropout(x, self.part, seed=self.seed_generator)
+
+
+def noisy():
+    layer = Noisy(name="noisy")
+    layer.part = 0.5
+    return layer
+
+
 def multiplied():
     layer = Multiplied(name="multiplied")
     layer.factor = 0.5
@@ -1348,6 +1370,7 @@ def multiplied():
     ("make", "message"),
     [
         (multiplied, "`factor` of `multiplied`"),
+        (noisy, "`part` of `noisy`"),
         (lambda: layers.Dense(2, activation=scaled_by(2.0)), "`function`"),
         # Its outputs are the same, and the mask that they carry is not.
         (

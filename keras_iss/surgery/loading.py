@@ -110,7 +110,8 @@ def _computes_the_same(model):
         try:
             inputs = sampler.draw(0, length)
             expected, got = (
-                _outputs(which, inputs) for which in (model, loaded)
+                _outputs(which, inputs, False) + _outputs(which, inputs, True)
+                for which in (model, loaded)
             )
         except Exception:
             continue
@@ -122,11 +123,11 @@ def _computes_the_same(model):
     return False
 
 
-def _outputs(model, inputs):
+def _outputs(model, inputs, training):
     """The outputs of a model, and the masks that they carry."""
 
     def call(inputs):
-        outputs = keras.tree.flatten(model(inputs))
+        outputs = keras.tree.flatten(model(inputs, training=training))
         masks = map(attached_mask, outputs)
         return [*outputs, *(mask for mask in masks if mask is not None)]
 
