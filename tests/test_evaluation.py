@@ -61,6 +61,38 @@ def test_several_inputs_and_outputs_by_their_names():
     assert not any(found.change.values())
 
 
+@on_tensorflow
+def test_targets_meet_the_outputs_they_are_of(tmp_path):
+    """Those of a file have names; their order is not that of the model."""
+    model = two_outputs_alike()
+    x = np.ones((4, 5, 3), "float32")
+    y = [keras.ops.convert_to_numpy(output) for output in model(x)]
+    path = tmp_path / "two.tflite"
+    keras_iss.export_tflite(model, path)
+    found = keras_iss.evaluate(path, x, y, reference=model)
+    assert len(found.metrics) == 4 and max(found.metrics.values()) < 1e-3
+    named = dict(zip(("later", "before"), y))
+    assert max(keras_iss.evaluate(path, x, named).metrics.values()) < 1e-3
+    for run in (keras_iss.evaluate, with_targets):
+        with pytest.raises(ValueError, match="names, and no order"):
+            run(path, x, y)
+
+
+def with_targets(path, x, y):
+    return keras_iss.compare(path, path, (x, y), latency=False)
+
+
+def two_outputs_alike():
+    """Of one shape, not in the order of their names."""
+    x = keras.Input((5, 3), name="signal")
+    h = keras.layers.LSTM(6, name="lstm")(x)
+    heads = [
+        keras.layers.Dense(2, bias_initializer=value, name=name)(h)
+        for name, value in (("later", "ones"), ("before", "zeros"))
+    ]
+    return keras.Model(x, heads)
+
+
 def test_as_many_targets_as_samples():
     model, y = signals()
     with pytest.raises(ValueError, match="32 samples in `x`.*for 31"):

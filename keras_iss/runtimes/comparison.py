@@ -10,12 +10,10 @@ import keras
 import numpy as np
 
 from keras_iss._data import as_tuple
-from keras_iss.runtimes.evaluation import outputs_of
 from keras_iss.runtimes.inputs import (
     LENGTH,
     arrays_of,
     in_order_of,
-    plain_name,
     random_arrays,
 )
 from keras_iss.runtimes.latency import (
@@ -24,7 +22,8 @@ from keras_iss.runtimes.latency import (
     measured,
     one_batch,
 )
-from keras_iss.runtimes.metrics import metrics_of, scores_of
+from keras_iss.runtimes.metrics import check_order, metrics_of, scores_of
+from keras_iss.runtimes.outputs import outputs_of, paired
 from keras_iss.runtimes.runners import Runner, runner_of
 
 RANDOM_SAMPLES = 16
@@ -163,9 +162,10 @@ def compare(
         arrays = arrays_of(inputs, first)
     others = in_order_of(second, first, arrays)
     outputs = [outputs_of(first, arrays), outputs_of(second, others)]
-    outputs[1] = _paired(outputs[0], outputs[1], first, second)
+    outputs[1] = paired(outputs[0], outputs[1], first, second)
     scores: list[dict[str, float]] = [{}, {}]
     if targets is not None:
+        check_order(first, outputs[0], targets)
         if metrics is None:
             metrics = metrics_of(first.model) or metrics_of(second.model)
         scores = [scores_of(found, targets, metrics) for found in outputs]
@@ -203,40 +203,6 @@ def _parted(data):
             f"inputs go in a list or a dict. Received: a tuple of {len(parts)}."
         )
     return parts[0], parts[1] if len(parts) > 1 else None
-
-
-def _paired(first, second, a, b):
-    """The outputs of the second under the names of the first."""
-    if len(first) != len(second):
-        raise ValueError(
-            f"`{a.name}` gives {len(first)} outputs, {list(first)}, and "
-            f"`{b.name}` {len(second)}: {list(second)}."
-        )
-    named = {plain_name(name): value for name, value in second.items()}
-    if {plain_name(name) for name in first} != set(named):
-        named = _by_shape(first, second)
-    paired = {name: named[plain_name(name)] for name in first}
-    for name, value in first.items():
-        if value.shape != paired[name].shape:
-            raise ValueError(
-                f"The output `{name}` of `{a.name}` has the shape "
-                f"{value.shape}, and that of `{b.name}` {paired[name].shape}."
-            )
-    return paired
-
-
-def _by_shape(first, second):
-    """By their shapes where these tell them apart, else by their order."""
-    shapes = [x.shape for x in first.values()]
-    if len(set(shapes)) == len(shapes):
-        by_shape = {x.shape: x for x in second.values()}
-        if set(by_shape) == set(shapes):
-            return {
-                plain_name(name): by_shape[x.shape] for name, x in first.items()
-            }
-    return {
-        plain_name(name): value for name, value in zip(first, second.values())
-    }
 
 
 def _difference(a, b):

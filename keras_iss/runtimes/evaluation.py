@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_iss.runtimes.inputs import arrays_of, batches_of, in_order_of
-from keras_iss.runtimes.metrics import metrics_of, scores_of
-from keras_iss.runtimes.runners import Arrays, Outputs, Runner, runner_of
-
-BATCH = 32
+from keras_iss.runtimes.inputs import arrays_of, in_order_of
+from keras_iss.runtimes.metrics import check_order, metrics_of, scores_of
+from keras_iss.runtimes.outputs import outputs_of, paired
+from keras_iss.runtimes.runners import Runner, runner_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +76,8 @@ def evaluate(
             list, or a dict by their names. Full integers are made of them
             where the file takes those.
         y: Targets: an array of shape `(samples, ...)`; for several outputs a
-            list, or a dict by their names.
+            dict by their names, those of the reference if there is one, or
+            a list in the order of a Keras model.
         metrics: Names of `keras.metrics`, or metrics or losses. Defaults to
             the loss and the metrics that the model or the reference was
             compiled with; without those, to the accuracy for targets that are
@@ -119,32 +118,15 @@ def evaluate(
     named = other or runner
     arrays = arrays_of(x, named)
     _check_count(arrays, y, named)
-    scores = scores_of(
-        outputs_of(runner, in_order_of(runner, named, arrays)), y, metrics
-    )
+    outputs = outputs_of(runner, in_order_of(runner, named, arrays))
     before: dict[str, float] = {}
     if other is not None:
-        before = scores_of(outputs_of(other, arrays), y, metrics)
-        # Outputs may have other names in a file, and so their metrics.
-        if len(before) == len(scores):
-            scores = dict(zip(before, scores.values()))
+        expected = outputs_of(other, arrays)
+        outputs = paired(expected, outputs, other, runner)
+        before = scores_of(expected, y, metrics)
+    check_order(named, outputs, y)
+    scores = scores_of(outputs, y, metrics)
     return Evaluation(runner.name, scores, before, len(arrays[0]))
-
-
-def outputs_of(runner: Runner, arrays: Arrays) -> Outputs:
-    """The outputs for all samples, by name.
-
-    Args:
-        runner: A `Runner`.
-        arrays: List of arrays, in the order of its inputs.
-    """
-    count, found = len(arrays[0]), []
-    for batch in batches_of(arrays, runner, BATCH):
-        found.append(runner.run(batch))
-    return {
-        name: np.concatenate([np.asarray(x[name]) for x in found])[:count]
-        for name in found[0]
-    }
 
 
 def _check_count(arrays, y, runner):

@@ -61,7 +61,7 @@ class LiteRunner:
         )
         self._has_reset = "reset" in signatures
         self._details = self._input_details()
-        self._states = self._taken_out_of(self._details)
+        self._states = self._pop_states(self._details)
         self.inputs = tuple(
             InputSpec(name, self._shape_of(detail), _dtype(detail))
             for name, detail in self._details.items()
@@ -95,7 +95,7 @@ class LiteRunner:
             return self._interpreter.invoke
         runner = self._interpreter.get_signature_runner(self._signature)
         if self._signature == STEP:
-            named = self._at(self._named(arrays), 0) | self._zeros()
+            named = self._steps(self._named(arrays))[0] | self._zeros()
         else:
             named = self._named(arrays)
         return lambda: runner(**named)
@@ -107,7 +107,7 @@ class LiteRunner:
         runner = self._interpreter.get_signature_runner(self._signature)
         return dict(sorted(runner.get_input_details().items()))
 
-    def _taken_out_of(self, details):
+    def _pop_states(self, details):
         """The states of a file of a step: they come back by their names."""
         if self._signature != STEP:
             return {}
@@ -129,24 +129,25 @@ class LiteRunner:
             for name, detail in self._states.items()
         }
 
-    def _at(self, named, step):
-        """The inputs of a time step; those without time are whole."""
-        return {
-            name: named[name][:, step : step + 1]
+    def _steps(self, named):
+        """The inputs of each time step; what has no time is in all of them."""
+        timed = {
+            spec.name: named[spec.name]
+            for spec in self.inputs
             if len(spec.shape) > 1 and spec.shape[1] is None
-            else named[name]
-            for name, spec in zip(named, self.inputs)
         }
+        length = max(x.shape[1] for x in timed.values())
+        # One that is of a single step may have no time either.
+        timed = {k: x for k, x in timed.items() if x.shape[1] == length}
+        return [
+            named | {k: x[:, i : i + 1] for k, x in timed.items()}
+            for i in range(length)
+        ]
 
     def _run_steps(self, runner, arrays):
-        named, states, found = self._named(arrays), self._zeros(), []
-        length = max(
-            array.shape[1]
-            for array, spec in zip(arrays, self.inputs)
-            if len(spec.shape) > 1 and spec.shape[1] is None
-        )
-        for step in range(length):
-            outputs = runner(**self._at(named, step), **states)
+        states, found = self._zeros(), []
+        for inputs in self._steps(self._named(arrays)):
+            outputs = runner(**inputs, **states)
             states = {name: np.array(outputs.pop(name)) for name in states}
             found.append({k: np.array(value) for k, value in outputs.items()})
         return {

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_iss._data import as_tuple
-from keras_iss.runtimes.runners import Outputs
+from keras_iss.runtimes.runners import Outputs, Runner
 
 
 def metrics_of(model: keras.Model | None) -> list[Any] | None:
@@ -71,6 +71,29 @@ def scores_of(
             label, value = _score(metric, target, output)
             scores[label if len(given) == 1 else f"{name}_{label}"] = value
     return scores
+
+
+def check_order(runner: Runner, outputs: Outputs, targets: Any) -> None:
+    """Refuses targets that could be those of another output.
+
+    Args:
+        runner: The `Runner` whose outputs the targets are of.
+        outputs: Dict from the name of each output to an array.
+        targets: As in `scores_of`.
+
+    Raises:
+        ValueError: if several targets come without names, and the outputs of
+            the model have no order.
+    """
+    if (
+        len(outputs) > 1
+        and runner.model is None
+        and not isinstance(targets, Mapping)
+    ):
+        raise ValueError(
+            f"The outputs of `{runner.name}` have names, and no order: give "
+            f"the targets in a dict by them, {list(outputs)}."
+        )
 
 
 def _flat(metrics):
