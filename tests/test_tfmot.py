@@ -114,6 +114,14 @@ def test_a_model_that_computes_another_thing_is_not_handed_over():
         tfmot.to_tf_keras(model)
 
 
+def test_each_takes_the_models_of_its_keras():
+    model = keras.Sequential([keras.Input((3,)), L.Dense(2)])
+    with pytest.raises(TypeError, match="a model of `tf_keras`"):
+        tfmot.from_tf_keras(model)
+    with pytest.raises(TypeError, match="a model of Keras 3"):
+        tfmot.to_tf_keras(tf_keras.Sequential([tf_keras.Input((3,))]))
+
+
 def test_operations_are_refused_both_ways():
     x = keras.Input((3,))
     with pytest.raises(ValueError, match="is an operation"):

@@ -1,4 +1,4 @@
-"""Models for TF Model Optimization, which takes those of Keras 2, and back."""
+"""From the graph of one Keras to the same layers of another, and weights."""
 
 import inspect
 import typing
@@ -9,13 +9,7 @@ import numpy as np
 from keras_iss._keras import tf_keras_graphs
 from keras_iss._keras.errors import message_of
 from keras_iss._keras.graphs import functional_of
-from keras_iss.surgery.sampling import LENGTHS, Sampler, first_samples
-from keras_iss.surgery.verification import VerificationError
 from keras_iss.tracing.graph import graph_of
-
-# Of the largest value of an output, or of 1 where that is larger.
-_TOLERANCE = 1e-5
-_LOW_PRECISION_TOLERANCE = 2e-2
 
 # Arguments that change no value: how a layer computes, or draws at random.
 _OF_NO_VALUE = ("implementation", "seed", "input_length", "synchronized")
@@ -30,98 +24,7 @@ _WITH_TABLES = (
 )
 
 
-def to_tf_keras(model: keras.Model, *, data: typing.Any = None) -> typing.Any:
-    """Makes a model of Keras 2 (`tf_keras`) of one of Keras 3.
-
-    The outputs of both are compared before the new model is handed over. It
-    is not compiled. States of stateful layers begin at zero.
-
-    Args:
-        model: A built `keras.Sequential` or functional model of stock layers,
-            that may contain other such models.
-        data: Optional inputs to compare on, nested as the model takes them.
-            Defaults to random ones.
-
-    Returns:
-        A `tf_keras.Model` with the same layers, names, weights and
-        `trainable` flags, for TF Model Optimization.
-
-    Raises:
-        ImportError: if `tf_keras` is not installed: the extra `tfmot`.
-        ValueError: if Keras 2 lacks a layer or an argument of it, or random
-            inputs do not fit.
-        VerificationError: if the outputs differ.
-
-    Example:
-        >>> import keras
-        >>> from keras_iss import tfmot
-        >>> model = keras.Sequential(
-        ...     [keras.Input((None, 3)), keras.layers.LSTM(4, name="lstm")]
-        ... )
-        >>> tfmot.to_tf_keras(model).layers[0].name  # doctest: +SKIP
-        'lstm'
-    """
-    tf_keras = _tf_keras()
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            "`to_tf_keras` takes a model of Keras 3. Received: "
-            f"{type(model).__module__}.{type(model).__name__}."
-        )
-    new = _Conversion(keras, tf_keras).model(model)
-    _verify(model, new, model, data)
-    return new
-
-
-def from_tf_keras(model: typing.Any, *, data: typing.Any = None) -> keras.Model:
-    """Makes a model of Keras 3 of one of Keras 2 (`tf_keras`).
-
-    The outputs of both are compared before the new model is handed over. It
-    is not compiled. States of stateful layers begin at zero.
-
-    Args:
-        model: A built `tf_keras.Sequential` or functional model of stock
-            layers, that may contain other such models. Wrappers of TF Model
-            Optimization are to be stripped before.
-        data: Optional inputs to compare on, nested as the model takes them.
-            Defaults to random ones.
-
-    Returns:
-        A `keras.Model` with the same layers, names, weights and `trainable`
-        flags, for `keras_iss`.
-
-    Raises:
-        ImportError: if `tf_keras` is not installed: the extra `tfmot`.
-        ValueError: if Keras 3 lacks a layer or an argument of it, or random
-            inputs do not fit.
-        VerificationError: if the outputs differ.
-
-    Example:
-        >>> from keras_iss import tfmot
-        >>> small = tfmot.from_tf_keras(model)  # doctest: +SKIP
-    """
-    tf_keras = _tf_keras()
-    if not isinstance(model, tf_keras.Model):
-        raise ValueError(
-            "`from_tf_keras` takes a model of `tf_keras`. Received: "
-            f"{type(model).__module__}.{type(model).__name__}."
-        )
-    new = _Conversion(tf_keras, keras).model(model)
-    _verify(new, model, new, data)
-    return new
-
-
-def _tf_keras():
-    try:
-        import tf_keras
-    except ImportError as error:
-        raise ImportError(
-            "`tf_keras` (Keras 2) is not installed. Install it with "
-            'pip install "keras-iss[tfmot]".'
-        ) from error
-    return tf_keras
-
-
-class _Conversion:
+class Conversion:
     """From one Keras, `old`, to another, `new`; both are modules."""
 
     def __init__(self, old, new):
@@ -426,52 +329,3 @@ def _constructor(cls):
             names.add(parameter.name)
             defaults[parameter.name] = parameter.default
     return names, defaults
-
-
-def _verify(drawn_for, new, model, data):
-    """Compares a model of Keras 3 and one of Keras 2 in inference."""
-    graph = graph_of(drawn_for)
-    if data is not None:
-        tries = [first_samples(graph, data)]
-    else:
-        sampler = Sampler(drawn_for, graph)
-        if sampler.takes_strings:
-            raise ValueError(
-                f"An input of `{model.name}` takes strings, and is not drawn "
-                "at random: give some with `data=`."
-            )
-        tries = (sampler.draw(seed, n) for n in LENGTHS for seed in (0, 1))
-    failure, compared = None, 0
-    for inputs in tries:
-        try:
-            expected = keras.tree.flatten(drawn_for(inputs, training=False))
-        except Exception as error:
-            failure = error
-            continue
-        got = keras.tree.flatten(new(inputs, training=False))
-        _compare(drawn_for.name, expected, got)
-        compared += 1
-        if compared == 2:
-            return
-    if not compared:
-        raise ValueError(
-            f"`{model.name}` takes no random inputs ({message_of(failure)}): "
-            "give some with `data=`."
-        )
-
-
-def _compare(name, expected, got):
-    for x, y in zip(expected, got, strict=True):
-        x, y = keras.ops.convert_to_numpy(x), np.asarray(y)
-        low = x.dtype.name in ("float16", "bfloat16")
-        x, y = x.astype("float64"), y.astype("float64")
-        limit = _LOW_PRECISION_TOLERANCE if low else _TOLERANCE
-        if x.shape != y.shape or not np.allclose(
-            x, y, 0, limit * max(1.0, np.abs(x).max(initial=0.0)), True
-        ):
-            raise VerificationError(
-                f"The models of `{name}` in Keras 3 and Keras 2 do not compute "
-                "the same, and nothing was handed over. Look for an option "
-                "that means another thing there, an activation maybe, and "
-                "convert parts of the model to find its layer."
-            )
