@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples"))
+import speakers
 from paper import text
 
 TASKS = ("language", "punctuation", "speakers", "energy")
@@ -190,36 +191,15 @@ def _punctuation(data):
 
 
 def _speakers(_):
-    from aeon.datasets import load_japanese_vowels
-
-    longest = 29
-
-    def padded(split):
-        series, labels = load_japanese_vowels(split=split)
-        x = np.zeros((len(series), longest, 12), "float32")
-        for row, values in zip(x, series):
-            row[: values.shape[1]] = values.T
-        return x, np.array(labels).astype(int) - 1
-
-    def build(units):
-        inputs = keras.Input((longest, 12))
-        x = keras.layers.Masking()(inputs)
-        x = keras.layers.LSTM(
-            units.get("lstm", 64), return_sequences=True, name="lstm"
-        )(x)
-        x = keras.layers.Dropout(0.3)(x)
-        x = keras.layers.GlobalAveragePooling1D()(x)
-        return keras.Model(inputs, keras.layers.Dense(9)(x))
-
-    train, (x, y) = padded("train"), padded("test")
+    x, y = speakers.recordings("test")
     # Every other recording of the test is for decisions.
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return Task(
         "speakers",
-        train,
+        speakers.recordings("train"),
         (x[::2], y[::2]),
         (x[1::2], y[1::2]),
-        build=build,
+        build=speakers.build,
         loss=loss,
         epochs=40,
         batch=16,

@@ -12,7 +12,7 @@ import sys
 import urllib.parse
 
 # The kinds of `<link>` that a browser follows by itself.
-FETCHED = ("stylesheet", "icon", "preconnect", "preload", "modulepreload")
+FETCHED = {"stylesheet", "icon", "preconnect", "preload", "modulepreload"}
 
 
 class Page(html.parser.HTMLParser):
@@ -31,7 +31,7 @@ class Page(html.parser.HTMLParser):
         for key in ("href", "src"):
             if found.get(key) and tag != "link":
                 self.links.add(found[key])
-        if tag == "link" and found.get("rel") in FETCHED:
+        if tag == "link" and FETCHED & set((found.get("rel") or "").split()):
             self.fetched.add(found.get("href") or "")
         if tag != "a":
             self.fetched.add(found.get("src") or "")

@@ -23,7 +23,7 @@ _lock = threading.Lock()
 _inside = 0
 _kept = -1
 _sink = None
-_filters = warnings.catch_warnings()
+_filters = None
 
 
 @contextlib.contextmanager
