@@ -22,6 +22,7 @@ from keras_iss._budget_warnings import (
 from keras_iss._checks import check_amount, check_flag, check_model
 from keras_iss._strength_control import StrengthControl
 from keras_iss.callbacks import RemovingCallback
+from keras_iss.costs.measuring import with_known_costs
 from keras_iss.importance import Importance, importance_of, importances_of
 from keras_iss.optimizers import left_alone, proximal_of
 from keras_iss.quality import (
@@ -88,10 +89,17 @@ class ISSBudget(RemovingCallback):
             below 1 is the share, an integer the number of them.
         units: As `weights`, but of the components that are not pinned.
         mult_adds: As `weights`, but of the multiply-adds of a time step.
+        latency_ms: Float, the milliseconds that a call of the exported model
+            may take, as in `prune`.
+        size_kb: Float, the thousands of bytes that the exported file may
+            take, as in `prune`.
+        costs: What `latency_ms` and `size_kb` are told by, as in `prune`. Of
+            the model at full size. Defaults to `None`: they are measured when
+            training begins.
         within: Float, zero or more: how much worse the monitored value of the
             smaller model may be than the best of the full-size model, as a
-            part of it. 0.01 is one percent. Exactly one of these five is to
-            be given.
+            part of it. 0.01 is one percent. Exactly one of these targets is
+            to be given.
         monitor: String, the name in the logs of what `within` is about.
             Defaults to `"val_loss"`, which is free of the penalty.
         mode: `"min"`, `"max"` or `"auto"` (default): whether less is better,
@@ -163,6 +171,9 @@ class ISSBudget(RemovingCallback):
         weights: float | int | None = None,
         units: float | int | None = None,
         mult_adds: float | int | None = None,
+        latency_ms: float | None = None,
+        size_kb: float | None = None,
+        costs: Any = None,
         round_to: int | Mapping = 1,
         within: float | None = None,
         monitor: str = "val_loss",
@@ -184,6 +195,8 @@ class ISSBudget(RemovingCallback):
             "weights": weights,
             "units": units,
             "mult_adds": mult_adds,
+            "latency_ms": latency_ms,
+            "size_kb": size_kb,
         }
         self._quality = None
         if within is None:
@@ -192,13 +205,15 @@ class ISSBudget(RemovingCallback):
                     "`backup` is of a search for a size: it goes with `within`."
                 )
         else:
-            check_goes_with_within(by_epoch=by_epoch, of=of, **sizes)
+            check_goes_with_within(
+                by_epoch=by_epoch, of=of, costs=costs, **sizes
+            )
             self._quality = quality_control(
                 within, monitor, mode, patience, from_epoch, backup
             )
             # Stands for the size, which is found.
             sizes["weights"] = 0.5
-        self._asked = target_of(round_to=round_to, **sizes)
+        self._asked = target_of(round_to=round_to, costs=costs, **sizes)
         if self._asked.names_components:
             raise TypeError(
                 "`ISSBudget` takes in `keep` how many components stay: their "
@@ -441,7 +456,10 @@ class ISSBudget(RemovingCallback):
             )
         elif epoch and self._asked.is_relative:
             warn_of_a_share_of_what_is_left(self.model, epoch)
-        target = self._asked.bound(full)
+        asked = with_known_costs(
+            self._asked, self.of or self.model, self.include
+        )
+        target = asked.bound(full)
         target.check(self._structures)
         if not epoch and target.is_met(self._structures):
             raise ValueError(

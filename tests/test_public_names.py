@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 CLASSES = (
+    keras_iss.CostTable,
     keras_iss.ISSBudget,
     keras_iss.ISSLogger,
     keras_iss.ISSPruneCallback,
@@ -28,6 +29,10 @@ CLASSES = (
 )
 # Of a class, what Keras does not call.
 METHODS = {
+    keras_iss.CostTable: (
+        *("latency_ms", "size_kb", "timed", "save", "load"),
+        "from_benchmark_model",
+    ),
     keras_iss.ISSRegularizer: ("attach", "detach"),
     keras_iss.ProximalISS: ("attach",),
     structures.Slice: ("owners", "per_component"),
@@ -52,10 +57,12 @@ FUNCTIONS = {
     "find_structures": keras_iss.find_structures,
     "fit": keras_iss.fit,
     "from_torch": keras_iss.from_torch,
+    "measure_costs": keras_iss.measure_costs,
     "prune": keras_iss.prune,
     "report": keras_iss.report,
     "register_rule": keras_iss.register_rule,
     "shrink": keras_iss.shrink,
+    "write_cost_probes": keras_iss.write_cost_probes,
     "from_tf_keras": keras_iss.tfmot.from_tf_keras,
     "to_tf_keras": keras_iss.tfmot.to_tf_keras,
     "inspect_model": inspection.inspect_model,

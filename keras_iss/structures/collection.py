@@ -143,6 +143,11 @@ class Structures(collections.abc.Collection):
         """Tuple of the structures that are not pinned."""
         return tuple(structure for structure in self if not structure.pinned)
 
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        """Tuple of a `Weights` for every weight variable of the model."""
+        return self._weights
+
     def pinning(self, reasons: Mapping[str, str]) -> "Structures":
         """The same structures, some of them pinned.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_iss.costs.measuring import with_known_costs
 from keras_iss.importance import importances_of
 from keras_iss.refit import Refit, refit_weights
 from keras_iss.selection import target_of
@@ -23,6 +24,9 @@ def prune(
     weights: float | int | None = None,
     units: float | int | None = None,
     mult_adds: float | int | None = None,
+    latency_ms: float | None = None,
+    size_kb: float | None = None,
+    costs: Any = None,
     importance: Any = None,
     round_to: int | Mapping = 1,
     data: Any = None,
@@ -37,7 +41,7 @@ def prune(
     moments, is set back to the start.
 
     What stays is said by exactly one of `threshold`, `keep`, `weights`,
-    `units` and `mult_adds`.
+    `units`, `mult_adds`, `latency_ms` and `size_kb`.
 
     Args:
         model: A built `keras.Model`.
@@ -55,6 +59,15 @@ def prune(
             best component.
         units: As `weights`, but of the components that are not pinned.
         mult_adds: As `weights`, but of the multiply-adds of a time step.
+        latency_ms: Float, the milliseconds that a call of the exported model
+            may take, by `costs`. Components go as for `weights`.
+        size_kb: Float, the thousands of bytes that the exported file may
+            take, by `costs`. Components go as for `weights`.
+        costs: What `latency_ms` and `size_kb` are told by: a `CostTable`, as
+            `measure_costs` gives it or reads it of another device, or the
+            path of one. Defaults to `None`: they are measured, in a minute or
+            so, for a float32 file of batch size 1 in LiteRT on this machine,
+            as by `measure_costs(model)`.
         importance: How much the model needs each component; the highest
             stay. `"norm"`, the group norm; `"taylor"` or `"redundancy"`, as
             in `estimate_importance`, from `data`; a dict from the name of a
@@ -65,13 +78,15 @@ def prune(
             A `threshold` is compared with group norms alone.
         round_to: Integer, or dict from the name of a structure to one,
             defaults to 1. The sizes that stay are multiples of it, such as
-            4, 8 or 16, which hardware runs well. `weights`, `units` and
-            `mult_adds` are never exceeded for it. A `threshold` takes the next
-            larger multiple, where that many components are there. A count in
-            `keep` that is not a multiple takes the next smaller one, and one
-            multiple at least; indices in `keep` are taken as they are. A
-            structure that has fewer components left than `round_to` is cut as
-            with 1.
+            4, 8 or 16, which hardware runs well. `weights`, `units`,
+            `mult_adds`, `latency_ms` and `size_kb` are never exceeded for it.
+            A `threshold` takes the next larger multiple, where that many
+            components are there. A count in `keep` that is not a multiple
+            takes the next smaller one, and one multiple at least; indices in
+            `keep` are taken as they are. A structure that has fewer components
+            left than `round_to` is cut as with 1. `latency_ms` also leaves
+            multiples of `costs.round_to`, 4 by default: other sizes are
+            slower.
         data: What importances are estimated from, as in
             `estimate_importance`, and what a refit is done on: inputs alone
             do for that, a few thousand time steps of them.
@@ -89,15 +104,19 @@ def prune(
         The `Structures` of the model.
 
     Raises:
-        ValueError: unless exactly one of the five is given; if the threshold
+        ValueError: unless exactly one of the seven is given; if the threshold
             is negative or NaN; if `keep` is empty, out of range or repeats an
-            index; if it names a pinned structure; if `weights`, `units` or
-            `mult_adds` is out of range, or less than the least that can be
-            left is; if `importance` does not fit, is unknown or lacks `data`;
-            if `refit` lacks `data`; if `round_to` is below 1; or if weights
-            are NaN or infinite. The model is left as it was.
+            index; if it names a pinned structure; if `weights`, `units`,
+            `mult_adds`, `latency_ms` or `size_kb` is out of range, or less
+            than the least that can be left is; if `costs` are of another
+            model or hold no milliseconds; if `importance` does not fit, is
+            unknown or lacks `data`; if `refit` lacks `data`; if `round_to` is
+            below 1; or if weights are NaN or infinite. The model is left as
+            it was.
         TypeError: if an argument is of the wrong type.
         KeyError: if `keep`, `importance` or `round_to` names no structure.
+        ImportError: if costs are to be measured, and TensorFlow or LiteRT is
+            not installed.
 
     Examples:
         >>> import keras, keras_iss
@@ -119,15 +138,20 @@ def prune(
         weights=weights,
         units=units,
         mult_adds=mult_adds,
+        latency_ms=latency_ms,
+        size_kb=size_kb,
+        costs=costs,
         round_to=round_to,
     )
     if importance is not None and threshold is not None:
         raise ValueError(
             "`threshold` is compared with group norms: `importance` goes with "
-            "`keep`, `weights`, `units` or `mult_adds`."
+            "`keep`, `weights`, `units`, `mult_adds`, `latency_ms` or "
+            "`size_kb`."
         )
     structures = find(model, include).structures
     check_finite(structures)
+    target = with_known_costs(target, model, include)
     target.check(structures)
     importance = importances_of(importance, model, structures, data)
     kept = target.select(structures, importance)
