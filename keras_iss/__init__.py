@@ -8,6 +8,7 @@ from keras_iss.callbacks import ISSPruneCallback as ISSPruneCallback
 from keras_iss.costs.measuring import measure_costs as measure_costs
 from keras_iss.costs.probes import write_cost_probes as write_cost_probes
 from keras_iss.costs.table import CostTable as CostTable
+from keras_iss.export import export_onnx as export_onnx
 from keras_iss.export import export_saved_model as export_saved_model
 from keras_iss.export import export_tflite as export_tflite
 from keras_iss.importance import (

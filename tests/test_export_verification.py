@@ -1,5 +1,7 @@
 """What a file is verified on, and what is said when it differs."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ pytest.importorskip("ai_edge_litert")
 
 import tensorflow as tf
 
-from keras_iss.export import verify
+from keras_iss.export import judge
 from keras_iss.export.data import checked
 from keras_iss.export.differences import error_of
 from keras_iss.export.domain import vocabulary_sizes
@@ -47,7 +49,8 @@ def trials_of(model, batch=None, data=None, what=None):
     specs = [x.spec() for x in function.inputs]
     graph = tf.function(lambda *x: function(x), autograph=False)
     graph = graph.get_concrete_function(*specs).graph
-    return Trials(Reference(model, []), batch, graph, data, what)
+    domain = functools.partial(vocabulary_sizes, graph)
+    return Trials(Reference(model, []), batch, domain, data, what)
 
 
 # How far outputs are off.
@@ -133,7 +136,7 @@ def test_each_input_has_integers_of_its_own():
     y = layers.Embedding(400, 3)(first) + layers.Embedding(3, 3)(second)
     model = keras.Model([first, second], lstm(y))
     trials = trials_of(model)
-    assert vocabulary_sizes(trials._graph, trials._function.inputs) == [400, 3]
+    assert trials._vocabulary(trials._function.inputs) == [400, 3]
     (case, *_) = trials
     assert case.calls[0][0].max() > 3 > case.calls[0][1].max()
 
@@ -467,7 +470,7 @@ def test_data_that_the_model_does_not_take(tmp_path):
 )
 def test_what_a_refusal_says(monkeypatch, tmp_path, options, message):
     monkeypatch.setattr(
-        verify, "TOLERANCE", dict.fromkeys(verify.TOLERANCE, -1.0)
+        judge, "TOLERANCE", dict.fromkeys(judge.TOLERANCE, -1.0)
     )
     x = floats()
     model = keras.Model(x, lstm(x), name="model")

@@ -58,6 +58,7 @@ _OBJECTS = {
     "attention": _attention,
     "bidirectional": lambda: keras.layers.Bidirectional(keras.layers.LSTM(2)),
     "data adapter": _adapter,
+    "dot attention": keras.layers.AdditiveAttention,
     "embedding": lambda: keras.Sequential(
         [keras.Input((3,)), keras.layers.Embedding(5, 2)]
     ).layers[0],

@@ -72,6 +72,27 @@ def producer(tensor):
     return tensor._keras_history.operation
 
 
+def call_behind(tensor):
+    """The call that a symbolic tensor is an output of.
+
+    Returns:
+        Tuple `(operation, args, kwargs, outputs)`, or `None` if it is the
+        output of none.
+    """
+    history = getattr(tensor, "_keras_history", None)
+    if history is None or history.operation is None:
+        return None
+    node = history.operation._inbound_nodes[history.node_index]
+    if node.is_input:
+        return None
+    return (
+        node.operation,
+        tuple(node.arguments.args),
+        dict(node.arguments.kwargs),
+        node.outputs,
+    )
+
+
 @contextlib.contextmanager
 def training_phase(layer, training):
     """Calls inside are as if within a call of a layer with this `training`.

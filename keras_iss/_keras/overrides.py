@@ -9,6 +9,11 @@ import keras
 
 from keras_iss._keras.graphs import functional_of
 
+# Parts of the `call` of attention layers.
+CAUSAL_MASK = "_compute_causal_mask"
+SCORE_MASK = "_calculate_score_mask"
+SCORES = "_calculate_scores"
+
 _FUSED = ("_can_attempt_fused_lstm", "_can_attempt_fused_gru")
 
 

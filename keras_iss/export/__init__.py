@@ -1,7 +1,7 @@
-"""Exports of Keras models, dense or shrunk: SavedModel and TFLite.
+"""Exports of Keras models, dense or shrunk: TFLite, SavedModel and ONNX.
 
 The package takes any Keras model and knows nothing of structures. TensorFlow
-is imported only when something is exported.
+and ONNX are imported only when something is exported to them.
 """
 
 import importlib.util
@@ -11,6 +11,9 @@ import warnings
 import keras
 
 from keras_iss.export.c_sources import write_c_sources as write_c_sources
+from keras_iss.export.onnx.registry import (
+    register_onnx_lowering as register_onnx_lowering,
+)
 from keras_iss.export.options import (
     Data,
     Options,
@@ -204,10 +207,77 @@ def export_saved_model(
     return other_backend.export_saved_model(model, path, options)
 
 
-def _check_installed(*names):
+def export_onnx(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    verify: bool = True,
+    data: Data = None,
+    opset: int = 18,
+) -> Export:
+    """Writes a model as an ONNX file, with real recurrent operators.
+
+    LSTM, GRU and SimpleRNN layers become ONNX's operators `LSTM`, `GRU` and
+    `RNN`, and a Bidirectional of two alike one of them, in both directions;
+    with a mask, too, wherever it is. What none of them computes, such as a
+    cell of your own, becomes a `Scan`. The number of samples is left open,
+    and that of time steps where the model leaves it open. Layers in half
+    precision compute in float32.
+
+    It needs neither TensorFlow nor another converter (`pip install
+    "keras-iss[onnx]"`). A layer is written by an entry in a table, which
+    `keras_iss.export.register_onnx_lowering` adds to, or by following its
+    `call`. What neither can write is refused.
+
+    The model itself is not changed, not even meanwhile: other threads may
+    call it, or export it too.
+
+    Args:
+        model: A built `keras.Model`, on any backend.
+        path: Where to write the file, a `str` or `os.PathLike`. One that is
+            there is replaced in one step, once the new one is complete, and
+            its mode is kept; of a link, what it leads to is replaced.
+        verify: Whether to run the file in ONNX Runtime beside the model
+            before it takes its place, to 1e-4. NaN and infinity must be where
+            the model gives them.
+        data: What to verify on: array of shape `(samples, ...)` like the
+            model's input; for several inputs a list, or a dict by the names
+            of the inputs. Without it, random numbers, see `export_tflite`.
+        opset: Version of ONNX's operators, from 18 to the newest of the
+            installed `onnx`. An older one runs in older runtimes.
+
+    Returns:
+        An `Export` with the `path`, the `size` in bytes, the `operators`, the
+        `errors` found, and the `weights`.
+
+    Raises:
+        TypeError: if an argument is of a wrong type, or `model` is no
+            `keras.Model`.
+        ValueError: if the model is not built, reads strings, holds NaN, was
+            quantized by Keras, or has a layer that cannot be written: a
+            stateful one, one that computes in float64, or one whose `call`
+            cannot be followed; the message names it.
+        OSError: if the file cannot be written.
+        RuntimeError: if the file computes something else than the model.
+
+    Example:
+    ```python
+    keras_iss.export_onnx(model, "model.onnx")
+    session = onnxruntime.InferenceSession("model.onnx")
+    (y,) = session.run(None, {"x": x})
+    ```
+    """
+    options = Options(verify=verify, data=data)
+    _check_installed("onnx", "onnxruntime", extra="onnx")
+    from keras_iss.export.onnx import export as onnx_export
+
+    return onnx_export.export(model, path, options, opset)
+
+
+def _check_installed(*names, extra="export"):
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
             f"An export needs {' and '.join(missing)}: "
-            'pip install "keras-iss[export]".'
+            f'pip install "keras-iss[{extra}]".'
         )

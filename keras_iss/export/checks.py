@@ -51,17 +51,22 @@ def check(model):
                 )
 
 
-def check_not_quantized(model):
-    """Raises an error if Keras has quantized the model already."""
+def check_not_quantized(model, file="a TFLite file"):
+    """Raises an error if Keras has quantized the model already.
+
+    Args:
+        model: `keras.Model`.
+        file: What is to be written, for the message.
+    """
     for layer in inner_layers(model):
         policy = layer.dtype_policy
         mode = getattr(policy, "quantization_mode", None)
         if mode is not None:
             raise ValueError(
                 f"`{layer.name}` of `{model.name}` is quantized by Keras "
-                f"({mode}), and a TFLite file has its own quantization. Export "
-                f"the model of before `quantize({mode!r})`, with "
-                'quantize="int8", "int8_full" or "float16".'
+                f"({mode}), and {file} has its own quantization. Export "
+                f"the model of before `quantize({mode!r})`, with quantize=, "
+                "where that is to be."
             )
 
 

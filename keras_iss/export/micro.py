@@ -17,7 +17,7 @@ from keras_iss.export.integers import to_floats, to_integers
 from keras_iss.export.result import Micro, Tensor
 from keras_iss.export.streaming import joined
 from keras_iss.export.trials import VerificationError
-from keras_iss.export.verify import judge_of
+from keras_iss.export.judge import judge_of
 
 _DTYPES = {
     schema.TensorType.FLOAT32: "float32",

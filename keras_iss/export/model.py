@@ -6,7 +6,6 @@ import inspect
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_iss._keras.copies import copy_sharing_variables
 from keras_iss._keras.graphs import (
@@ -49,6 +48,8 @@ class Input:
 
     def spec(self, shape=None):
         """The `tf.TensorSpec`, of its own shape or another."""
+        import tensorflow as tf
+
         shape = self.shape if shape is None else shape
         return tf.TensorSpec(shape, self.dtype, name=self.key)
 
@@ -67,7 +68,9 @@ def isolated(model, own=()):
     # TensorFlow saves no variable whose name it does not take.
     unnameable = [x for x in model.variables if scope_name(x.path) != x.path]
     replaced = {
-        id(variable): _variable_like(variable, np.array(variable))
+        id(variable): _variable_like(
+            variable, keras.ops.convert_to_numpy(variable)
+        )
         for variable in [*own, *unnameable]
     }
     for state in states_of(model):
@@ -89,6 +92,10 @@ def _variable_like(variable, value):
 
 
 def _python_function(x):
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
     # A graph of its own would hold on to the layers that were copied.
     graph = isinstance(x, tf.types.experimental.PolymorphicFunction)
     return x.python_function if graph else None
@@ -152,14 +159,17 @@ class Callable:
                 )
         return unique(names)
 
+    def nested(self, tensors):
+        """Inputs as the model takes them, of a list in their order."""
+        return keras.tree.pack_sequence_as(self._structure, tensors)
+
     def _raw(self, tensors):
         if self._functional is None:
-            args = keras.tree.pack_sequence_as(self._structure, tensors)
+            args = self.nested(tensors)
             if takes_training(self.model):
                 args["training"] = False
             return self.model(**args)
-        structure = keras.tree.pack_sequence_as(self._structure, tensors)
-        return self.model(structure, training=False)
+        return self.model(self.nested(tensors), training=False)
 
     @property
     def variables(self):
@@ -296,6 +306,7 @@ def assigned(model, graph):
 
 def reset_function(function):
     """The signature `reset`: it sets the states of stateful layers to zero."""
+    import tensorflow as tf
 
     def reset():
         for state in function.states:

@@ -1,6 +1,7 @@
 """A Keras model as a SavedModel whose recurrent layers run fast."""
 
 import contextlib
+import functools
 import os
 import shutil
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 from keras_iss.export import files, paths
 from keras_iss.export.checks import check
 from keras_iss.export.data import checked
+from keras_iss.export.domain import vocabulary_sizes
 from keras_iss.export.lowering import TENSORFLOW, lower
 from keras_iss.export.model import (
     Callable,
@@ -57,7 +59,10 @@ def export(model, path, options):
             graph = signatures["serving_default"].graph
             what = None if data is None else "the samples of `data`"
             changed = assigned(model, graph)
-            trials = Trials(Reference(model, changed), batch, graph, data, what)
+            domain = functools.partial(vocabulary_sizes, graph)
+            trials = Trials(
+                Reference(model, changed), batch, domain, data, what
+            )
             errors = verify_saved_model(
                 folder, trials, function, bool(changed or function.states)
             )

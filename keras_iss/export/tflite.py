@@ -1,6 +1,7 @@
 """A Keras model as a TFLite file of builtin operations only."""
 
 import dataclasses
+import functools
 
 from keras_iss.export import (
     files,
@@ -19,6 +20,7 @@ from keras_iss.export.checks import (
 )
 from keras_iss.export.conversion import converted
 from keras_iss.export.data import checked
+from keras_iss.export.domain import vocabulary_sizes
 from keras_iss.export.form import form_of, recurrent_layers
 from keras_iss.export.fused_lstm import plain_errors
 from keras_iss.export.model import (
@@ -62,7 +64,13 @@ def _exported(function, path, options):
     form = form_of(function, options)
     graph = form.serve.graph
     reference = Reference(function.model, assigned(function.model, graph))
-    trials = Trials(reference, options.batch_size, graph, data, what)
+    trials = Trials(
+        reference,
+        options.batch_size,
+        functools.partial(vocabulary_sizes, graph),
+        data,
+        what,
+    )
     if form.stepper is not None:
         form.stepper.check(trials)
     content = converted(function, options, form, samples)

@@ -7,7 +7,6 @@ import numpy as np
 
 from keras_iss._keras.layers import inner_layers
 from keras_iss.export.data import calls_of, is_float, numpy_dtype
-from keras_iss.export.domain import vocabulary_sizes
 from keras_iss.export.model import Callable, isolated, own_message
 
 # Below, at and above the lengths of the chunks of a loop.
@@ -53,28 +52,36 @@ class Reference:
         kept = [v for v in self.function.model.variables if not v.trainable]
         self._kept = kept if own else []
         self._kept += self.function.states
-        self._values = [np.array(v) for v in self._kept]
+        self._values = [keras.ops.convert_to_numpy(v) for v in self._kept]
 
     def __call__(self, inputs):
         """Dict of the outputs by name, as arrays, of a list of arrays."""
         for variable, value in zip(self._kept, self._values):
             variable.assign(value)
         outputs = self.function(inputs)
-        return {name: np.asarray(x) for name, x in outputs.items()}
+        return {name: keras.ops.convert_to_numpy(x) for name, x in outputs.items()}
 
 
 class Trials:
     """Inputs within the domain of a model, with what it gives.
 
+    Args:
+        reference: The `Reference`.
+        batch: Number of samples in a call, or `None`.
+        vocabulary: Function from the list of `Input`s to how many integers
+            each may hold, `None` where that is not known.
+        data: List of arrays that the user gives, or `None`.
+        what: Text that says what they are.
+
     Attributes:
         what: Text that says what the inputs are.
     """
 
-    def __init__(self, reference, batch, graph, data=None, what=None):
+    def __init__(self, reference, batch, vocabulary, data=None, what=None):
         self._reference = reference
         self._function = reference.function
         self._batch = batch
-        self._graph = graph
+        self._vocabulary = vocabulary
         self._data = data
         self.what = what or "random numbers"
         self._cases = {}
@@ -196,7 +203,7 @@ class Trials:
         """Tuples of the numbers of integers, by input, that may be right."""
         if self._chosen:
             return [self._chosen[0]]
-        found = vocabulary_sizes(self._graph, self._function.inputs)
+        found = self._vocabulary(self._function.inputs)
         known = [
             layer.input_dim
             for layer in inner_layers(self._function.model)

@@ -1,0 +1,1 @@
+"""Keras models as ONNX files, written node by node, without TensorFlow."""

@@ -1,0 +1,17 @@
+"""The table of the operations of `keras.ops`: how each is written."""
+
+OPERATIONS = {}
+
+
+def operation(*names):
+    """Has a function write the operations of some classes of Keras.
+
+    Args:
+        *names: Names of the classes, such as `"Add"`.
+    """
+
+    def register(function):
+        OPERATIONS.update(dict.fromkeys(names, function))
+        return function
+
+    return register

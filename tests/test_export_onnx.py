@@ -1,0 +1,416 @@
+"""ONNX files compute what their models compute, with any batch and time."""
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_iss
+from tests.export_cases import randomize
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+pytestmark = pytest.mark.on_torch
+
+FEATURES = 5
+
+
+def floats(time=None, features=FEATURES, name="x"):
+    return keras.Input((time, features), name=name)
+
+
+def words(time=None, name="t"):
+    return keras.Input((time,), dtype="int32", name=name)
+
+
+def exported(tmp_path, inputs, outputs, **options):
+    model = randomize(keras.Model(inputs, outputs))
+    return keras_iss.export_onnx(model, tmp_path / "model.onnx", **options)
+
+
+def masked(x):
+    """The inputs, of which a third of the steps is masked, anywhere."""
+    return layers.Masking()(x)
+
+
+# Recurrent layers: of a layer, and what ONNX is to run it with.
+
+RECURRENT = {
+    "lstm": (lambda: layers.LSTM(4), "LSTM"),
+    "lstm sequences": (lambda: layers.LSTM(4, return_sequences=True), "LSTM"),
+    "lstm no bias": (lambda: layers.LSTM(4, use_bias=False), "LSTM"),
+    "lstm backwards": (
+        lambda: layers.LSTM(4, go_backwards=True, return_sequences=True),
+        "LSTM",
+    ),
+    "lstm backwards last": (lambda: layers.LSTM(4, go_backwards=True), "LSTM"),
+    "lstm relu": (
+        lambda: layers.LSTM(
+            4, activation="relu", recurrent_activation="hard_sigmoid"
+        ),
+        "LSTM",
+    ),
+    "lstm linear": (lambda: layers.LSTM(4, activation=None), "LSTM"),
+    "lstm selu": (lambda: layers.LSTM(4, activation="selu"), "Scan"),
+    "lstm zeros for masked": (
+        lambda: layers.LSTM(
+            4, return_sequences=True, zero_output_for_mask=True
+        ),
+        "LSTM",
+    ),
+    "gru": (lambda: layers.GRU(4, return_sequences=True), "GRU"),
+    "gru reset before": (
+        lambda: layers.GRU(4, reset_after=False, return_sequences=True),
+        "GRU",
+    ),
+    "gru no bias": (lambda: layers.GRU(4, use_bias=False), "GRU"),
+    "gru reset before no bias": (
+        lambda: layers.GRU(4, use_bias=False, reset_after=False),
+        "GRU",
+    ),
+    "gru softsign": (
+        lambda: layers.GRU(4, activation="softsign", go_backwards=True),
+        "GRU",
+    ),
+    "rnn": (lambda: layers.SimpleRNN(4, return_sequences=True), "RNN"),
+    "rnn relu": (lambda: layers.SimpleRNN(4, activation="relu"), "RNN"),
+    "rnn sigmoid": (lambda: layers.SimpleRNN(4, activation="sigmoid"), "RNN"),
+    "rnn elu": (lambda: layers.SimpleRNN(4, activation="elu"), "RNN"),
+    "rnn leaky": (lambda: layers.SimpleRNN(4, activation="leaky_relu"), "RNN"),
+    "rnn softplus": (
+        lambda: layers.SimpleRNN(4, activation="softplus"),
+        "RNN",
+    ),
+    "rnn gelu": (
+        lambda: layers.SimpleRNN(
+            4, activation="gelu", return_sequences=True, go_backwards=True
+        ),
+        "Scan",
+    ),
+    "rnn of a cell": (
+        lambda: layers.RNN(layers.LSTMCell(4), return_sequences=True),
+        "LSTM",
+    ),
+    "rnn of a cell, zeros for masked": (
+        lambda: layers.RNN(
+            layers.GRUCell(4), go_backwards=True, zero_output_for_mask=True
+        ),
+        "GRU",
+    ),
+    "stacked cells": (
+        lambda: layers.RNN(
+            [layers.LSTMCell(4), layers.GRUCell(3), layers.SimpleRNNCell(2)],
+            return_sequences=True,
+        ),
+        "LSTM GRU RNN",
+    ),
+    "stacked cells backwards": (
+        lambda: layers.RNN(
+            [layers.LSTMCell(4), layers.GRUCell(3)],
+            go_backwards=True,
+            return_sequences=True,
+        ),
+        "LSTM GRU",
+    ),
+    "highway": (lambda: keras_iss.layers.RHN(4, depth=2), "Scan"),
+    "highway sequences": (
+        lambda: keras_iss.layers.RHN(
+            4, depth=2, return_sequences=True, go_backwards=True
+        ),
+        "Scan",
+    ),
+    "both ways": (
+        lambda: layers.Bidirectional(layers.LSTM(4, return_sequences=True)),
+        "LSTM",
+    ),
+    "both ways last": (lambda: layers.Bidirectional(layers.GRU(4)), "GRU"),
+    "both ways summed": (
+        lambda: layers.Bidirectional(
+            layers.SimpleRNN(4, return_sequences=True), merge_mode="sum"
+        ),
+        "RNN",
+    ),
+    "both ways averaged": (
+        lambda: layers.Bidirectional(
+            layers.GRU(4, reset_after=False), merge_mode="ave"
+        ),
+        "GRU",
+    ),
+    "both ways multiplied": (
+        lambda: layers.Bidirectional(
+            layers.LSTM(4, activation="relu"), merge_mode="mul"
+        ),
+        "LSTM",
+    ),
+    "both ways unequal": (
+        lambda: layers.Bidirectional(
+            layers.LSTM(4, return_sequences=True),
+            merge_mode="sum",
+            backward_layer=layers.GRU(
+                4, return_sequences=True, go_backwards=True
+            ),
+        ),
+        "LSTM GRU",
+    ),
+    "both ways, backwards first": (
+        lambda: layers.Bidirectional(
+            layers.LSTM(4, return_sequences=True, go_backwards=True),
+            backward_layer=layers.LSTM(4, return_sequences=True),
+        ),
+        "LSTM LSTM",
+    ),
+    "both ways, zeros for masked": (
+        lambda: layers.Bidirectional(
+            layers.LSTM(4, return_sequences=True, zero_output_for_mask=True)
+        ),
+        "LSTM",
+    ),
+    "both ways highway": (
+        lambda: layers.Bidirectional(
+            keras_iss.layers.RHN(4, depth=2, return_sequences=True)
+        ),
+        "Scan Scan",
+    ),
+}
+REAL = ("LSTM", "GRU", "RNN", "Scan")
+
+
+@pytest.mark.parametrize("with_mask", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_are_operators(name, with_mask, tmp_path):
+    build, expected = RECURRENT[name]
+    x = floats()
+    y = build()(masked(x) if with_mask else x)
+    done = exported(tmp_path, x, y)
+    found = [k for k in REAL for _ in range(done.operators.get(k, 0))]
+    assert sorted(found) == sorted(expected.split())
+    assert max(done.errors.values()) < 2e-6
+
+
+def test_states_go_in_and_out(tmp_path):
+    x, other = floats(name="x"), floats(4, name="other")
+    h, c = keras.Input((4,), name="h"), keras.Input((4,), name="c")
+    encoder = layers.LSTM(4, return_state=True, return_sequences=True)
+    y, *states = encoder(masked(x), initial_state=[h, c])
+    z = layers.LSTM(4, return_sequences=True)(other, initial_state=states)
+    g, state = layers.GRU(4, return_state=True)(other, initial_state=c)
+    w, *both = layers.Bidirectional(layers.GRU(4, return_state=True))(
+        masked(x), initial_state=[h, state]
+    )
+    done = exported(
+        tmp_path, [x, other, h, c], [y, *states, z, g, state, w, *both]
+    )
+    assert len(done.errors) == 9
+    assert max(done.errors.values()) < 2e-6
+
+
+def test_states_of_stacked_cells(tmp_path):
+    x, h = floats(), keras.Input((3,), name="h")
+    rnn = layers.RNN(
+        [layers.LSTMCell(4), layers.GRUCell(3)], return_state=True
+    )
+    y, first, second = rnn(masked(x))
+    again = layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)])
+    z = again(x, initial_state=[first, h])
+    done = exported(tmp_path, [x, h], [y, *first, second, z])
+    assert max(done.errors.values()) < 2e-6
+
+
+# Other layers.
+
+LAYERS = {
+    "dense": lambda x: layers.Dense(3, activation="relu")(x),
+    "einsum dense": lambda x: layers.EinsumDense(
+        "abc,cd->abd", (None, 3), bias_axes="d"
+    )(x),
+    "conv": lambda x: layers.Conv1D(3, 3, activation="relu")(x),
+    "conv causal": lambda x: layers.Conv1D(
+        3, 3, padding="causal", dilation_rate=2
+    )(x),
+    "conv same": lambda x: layers.Conv1D(3, 4, padding="same")(x),
+    "conv same strides": lambda x: layers.Conv1D(
+        3, 3, padding="same", strides=2
+    )(x),
+    "conv dilated": lambda x: layers.Conv1D(
+        3, 3, padding="same", dilation_rate=3
+    )(x),
+    "conv groups": lambda x: layers.Conv1D(4, 2, groups=2)(
+        layers.Dense(6)(x)
+    ),
+    "conv transpose": lambda x: layers.Conv1DTranspose(
+        3, 3, strides=2, padding="same"
+    )(x),
+    "conv transpose valid": lambda x: layers.Conv1DTranspose(3, 2, strides=3)(
+        x
+    ),
+    "depthwise": lambda x: layers.DepthwiseConv1D(
+        3, depth_multiplier=2, padding="same"
+    )(x),
+    "separable": lambda x: layers.SeparableConv1D(
+        4, 3, strides=2, padding="same"
+    )(x),
+    "conv 2d": lambda x: layers.Conv2D(3, 3, padding="same")(
+        layers.Reshape((-1, FEATURES, 1))(x)
+    ),
+    "max pool": lambda x: layers.MaxPooling1D(2, padding="same")(x),
+    "average pool": lambda x: layers.AveragePooling1D(
+        3, 1, padding="same"
+    )(x),
+    "average pool even": lambda x: layers.AveragePooling1D(
+        2, 1, padding="same"
+    )(x),
+    "global average": lambda x: layers.GlobalAveragePooling1D()(x),
+    "global average masked": lambda x: layers.GlobalAveragePooling1D()(
+        masked(x)
+    ),
+    "global max": lambda x: layers.GlobalMaxPooling1D(keepdims=True)(x),
+    "batch norm": lambda x: layers.BatchNormalization()(x),
+    "batch norm axis": lambda x: layers.BatchNormalization(
+        axis=1, scale=False
+    )(layers.Permute((2, 1))(x)),
+    "layer norm": lambda x: layers.LayerNormalization()(x),
+    "layer norm bare": lambda x: layers.LayerNormalization(
+        scale=False, center=False
+    )(x),
+    "group norm": lambda x: layers.GroupNormalization(1)(x),
+    "unit norm": lambda x: layers.UnitNormalization()(x),
+    "dropouts": lambda x: layers.SpatialDropout1D(0.5)(
+        layers.GaussianNoise(0.5)(layers.Dropout(0.5)(x))
+    ),
+    "relu bounded": lambda x: layers.ReLU(2.0, 0.3, 0.5)(x),
+    "leaky relu": lambda x: layers.LeakyReLU()(x),
+    "prelu": lambda x: layers.PReLU(shared_axes=[1])(x),
+    "elu": lambda x: layers.ELU()(x),
+    "softmax": lambda x: layers.Softmax()(x),
+    "padding": lambda x: layers.ZeroPadding1D((1, 2))(x),
+    "cropping": lambda x: layers.Cropping1D((1, 0))(
+        layers.ZeroPadding1D(2)(x)
+    ),
+    "upsampling": lambda x: layers.UpSampling1D(2)(x),
+    "rescaling": lambda x: layers.Rescaling(2.0, offset=1.0)(x),
+    "normalization": lambda x: layers.Normalization(
+        mean=[1.0] * FEATURES, variance=[2.0] * FEATURES
+    )(x),
+    "merges": lambda x: layers.Concatenate()(
+        [
+            layers.Add()([x, x]),
+            layers.Average()([x, layers.Dense(FEATURES)(x)]),
+            layers.Maximum()([x, layers.Dense(FEATURES)(x)]),
+            layers.Subtract()([x, layers.Dense(FEATURES)(x)]),
+            layers.Multiply()([x, x]),
+        ]
+    ),
+    "dot": lambda x: layers.Dot((2, 2), normalize=True)([x, x]),
+    "attention": lambda x: layers.Attention()([masked(x), masked(x)]),
+    "additive attention": lambda x: layers.AdditiveAttention()([x, masked(x)]),
+    "multi-head attention": lambda x: layers.MultiHeadAttention(2, 3)(x, x),
+    "multi-head attention masked": lambda x: layers.LSTM(4)(
+        layers.MultiHeadAttention(2, 3)(masked(x), x, use_causal_mask=True)
+    ),
+    "attention causal": lambda x: layers.Attention()(
+        [x, masked(x)], use_causal_mask=True
+    ),
+    "grouped queries": lambda x: layers.GroupQueryAttention(3, 4, 2)(
+        x, x, use_causal_mask=True
+    ),
+    "reshape": lambda x: layers.Reshape((-1, 2))(layers.Dense(4)(x)),
+    "flatten": lambda x: layers.Flatten()(layers.LSTM(4)(x)),
+    "repeat": lambda x: layers.RepeatVector(3)(layers.LSTM(4)(x)),
+    "permute": lambda x: layers.Permute((2, 1))(x),
+    "time distributed": lambda x: layers.TimeDistributed(layers.Dense(3))(x),
+    "time distributed model": lambda x: layers.TimeDistributed(
+        keras.Sequential([layers.Dense(3), layers.Dense(2)])
+    )(x),
+    "time distributed masked": lambda x: layers.LSTM(4)(
+        layers.TimeDistributed(layers.Dense(3))(masked(x))
+    ),
+    "mask through layers": lambda x: layers.LSTM(4)(
+        layers.Dropout(0.1)(
+            layers.Dense(3, activation="tanh")(
+                layers.LSTM(4, return_sequences=True)(masked(x))
+            )
+        )
+    ),
+    "lambda": lambda x: layers.Lambda(lambda y: y[:, -1] * 2)(x),
+    "spectral": lambda x: layers.SpectralNormalization(layers.Dense(3))(x),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_other_layers(name, tmp_path):
+    x = floats()
+    done = exported(tmp_path, x, LAYERS[name](x))
+    assert max(done.errors.values()) < 1e-5
+
+
+ACTIVATIONS = """celu elu exponential gelu hard_shrink hard_sigmoid hard_silu
+hard_tanh leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid
+silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid squareplus
+tanh tanh_shrink glu""".split()
+
+
+def test_activations(tmp_path):
+    x = floats()
+    ys = []
+    for name in ACTIVATIONS:
+        if hasattr(keras.activations, name):
+            y = layers.Dense(4)(x)
+            ys.append(layers.Activation(name, name=name)(y))
+    done = exported(tmp_path, x, ys)
+    assert max(done.errors.values()) < 1e-5
+
+
+# Models as they are published.
+
+
+def test_a_language_model(tmp_path):
+    t = words()
+    x = layers.Embedding(30, 6)(t)
+    for _ in range(2):
+        x = layers.Dropout(0.3)(layers.LSTM(6, return_sequences=True)(x))
+    logits = layers.Dense(30, name="logits")(x)
+    done = exported(tmp_path, t, logits)
+    assert done.operators["LSTM"] == 2
+    assert list(done.errors) == ["logits"]
+
+
+def test_a_tagger_of_masked_words(tmp_path):
+    t = words()
+    x = layers.Embedding(30, 6, mask_zero=True)(t)
+    x = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(x)
+    x = layers.Bidirectional(layers.GRU(4, return_sequences=True))(x)
+    y = layers.TimeDistributed(layers.Dense(7, activation="softmax"))(x)
+    done = exported(tmp_path, t, y)
+    assert done.operators["LSTM"] == done.operators["GRU"] == 1
+    assert "Scan" not in done.operators
+
+
+def test_a_translation_with_states(tmp_path):
+    source, target = words(name="source"), words(name="target")
+    x = layers.Embedding(20, 5, mask_zero=True)(source)
+    _, *states = layers.LSTM(6, return_state=True)(x)
+    y = layers.Embedding(25, 5)(target)
+    y = layers.LSTM(6, return_sequences=True)(y, initial_state=states)
+    done = exported(tmp_path, [source, target], layers.Dense(25)(y))
+    assert done.operators["LSTM"] == 2
+
+
+def test_a_keyword_spotter(tmp_path):
+    x = keras.Input((None, 8, 1), name="spectrogram")
+    y = layers.Conv2D(4, (5, 3), strides=(2, 1), padding="same")(x)
+    y = layers.BatchNormalization()(y)
+    y = layers.ReLU()(y)
+    y = layers.TimeDistributed(layers.Flatten())(y)
+    y = layers.Bidirectional(layers.GRU(5))(y)
+    exported(tmp_path, x, layers.Dense(3, activation="softmax")(y))
+
+
+def test_an_autoencoder(tmp_path):
+    x = keras.Input((6, 2), name="x")
+    y = layers.LSTM(5)(x)
+    y = layers.RepeatVector(6)(y)
+    y = layers.LSTM(5, return_sequences=True)(y)
+    exported(tmp_path, x, layers.TimeDistributed(layers.Dense(2))(y))
