@@ -1,13 +1,13 @@
 """ONNX files compute what their models compute, with any batch and time."""
 
-import sys
-
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
 import keras_iss
+from keras_iss.export.onnx import registry
+from tests import export_cases
 from tests.export_cases import randomize
 
 onnx = pytest.importorskip("onnx")
@@ -82,7 +82,7 @@ RECURRENT = {
     "rnn leaky": (lambda: layers.SimpleRNN(4, activation="leaky_relu"), "RNN"),
     "rnn softplus": (
         lambda: layers.SimpleRNN(4, activation="softplus"),
-        "RNN",
+        "Scan",
     ),
     "rnn gelu": (
         lambda: layers.SimpleRNN(
@@ -179,15 +179,26 @@ REAL = ("LSTM", "GRU", "RNN", "Scan")
 
 
 @pytest.mark.parametrize("with_mask", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize("name", RECURRENT)
-def test_recurrent_layers_are_operators(name, with_mask, tmp_path):
-    build, expected = RECURRENT[name]
+def test_recurrent_layers_are_operators(with_mask, tmp_path):
     x = floats()
-    y = build()(masked(x) if with_mask else x)
-    done = exported(tmp_path, x, y)
-    found = [k for k in REAL for _ in range(done.operators.get(k, 0))]
-    assert sorted(found) == sorted(expected.split())
+    read = masked(x) if with_mask else x
+    made = {name: build() for name, (build, _) in RECURRENT.items()}
+    ys = {name: layer(read) for name, layer in made.items()}
+    done = exported(tmp_path, x, ys)
     assert max(done.errors.values()) < 2e-6
+    for name, (_, expected) in RECURRENT.items():
+        found = operators_of(done.path, made[name].name)
+        assert sorted(found) == sorted(expected.split()), name
+
+
+def operators_of(path, layer):
+    """The recurrent operators that a layer has been written as."""
+    nodes = onnx.load(path).graph.node
+    return [
+        node.op_type
+        for node in nodes
+        if node.op_type in REAL and layer in node.name.split("/")
+    ]
 
 
 def test_states_go_in_and_out(tmp_path):
@@ -209,9 +220,7 @@ def test_states_go_in_and_out(tmp_path):
 
 def test_states_of_stacked_cells(tmp_path):
     x, h = floats(), keras.Input((3,), name="h")
-    rnn = layers.RNN(
-        [layers.LSTMCell(4), layers.GRUCell(3)], return_state=True
-    )
+    rnn = layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)], return_state=True)
     y, first, second = rnn(masked(x))
     again = layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)])
     z = again(x, initial_state=[first, h])
@@ -237,9 +246,7 @@ LAYERS = {
     "conv dilated": lambda x: layers.Conv1D(
         3, 3, padding="same", dilation_rate=3
     )(x),
-    "conv groups": lambda x: layers.Conv1D(4, 2, groups=2)(
-        layers.Dense(6)(x)
-    ),
+    "conv groups": lambda x: layers.Conv1D(4, 2, groups=2)(layers.Dense(6)(x)),
     "conv transpose": lambda x: layers.Conv1DTranspose(
         3, 3, strides=2, padding="same"
     )(x),
@@ -256,9 +263,7 @@ LAYERS = {
         layers.Reshape((-1, FEATURES, 1))(x)
     ),
     "max pool": lambda x: layers.MaxPooling1D(2, padding="same")(x),
-    "average pool": lambda x: layers.AveragePooling1D(
-        3, 1, padding="same"
-    )(x),
+    "average pool": lambda x: layers.AveragePooling1D(3, 1, padding="same")(x),
     "average pool even": lambda x: layers.AveragePooling1D(
         2, 1, padding="same"
     )(x),
@@ -268,9 +273,9 @@ LAYERS = {
     ),
     "global max": lambda x: layers.GlobalMaxPooling1D(keepdims=True)(x),
     "batch norm": lambda x: layers.BatchNormalization()(x),
-    "batch norm axis": lambda x: layers.BatchNormalization(
-        axis=1, scale=False
-    )(layers.Permute((2, 1))(x)),
+    "batch norm axis": lambda x: layers.BatchNormalization(axis=1, scale=False)(
+        layers.Permute((2, 1))(x)
+    ),
     "layer norm": lambda x: layers.LayerNormalization()(x),
     "layer norm bare": lambda x: layers.LayerNormalization(
         scale=False, center=False
@@ -286,9 +291,7 @@ LAYERS = {
     "elu": lambda x: layers.ELU()(x),
     "softmax": lambda x: layers.Softmax()(x),
     "padding": lambda x: layers.ZeroPadding1D((1, 2))(x),
-    "cropping": lambda x: layers.Cropping1D((1, 0))(
-        layers.ZeroPadding1D(2)(x)
-    ),
+    "cropping": lambda x: layers.Cropping1D((1, 0))(layers.ZeroPadding1D(2)(x)),
     "upsampling": lambda x: layers.UpSampling1D(2)(x),
     "rescaling": lambda x: layers.Rescaling(2.0, offset=1.0)(x),
     "normalization": lambda x: layers.Normalization(
@@ -339,10 +342,20 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_other_layers(name, tmp_path):
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
+def test_other_layers(tmp_path):
     x = floats()
-    done = exported(tmp_path, x, LAYERS[name](x))
+    ys = {name: build(x) for name, build in LAYERS.items()}
+    done = exported(tmp_path, x, ys)
+    assert max(done.errors.values()) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
+@pytest.mark.parametrize("family", export_cases.FAMILIES)
+def test_layers_of_all_kinds(family, tmp_path):
+    model = export_cases.build(family)
+    done = keras_iss.export_onnx(model, tmp_path / "model.onnx")
+    assert len(done.errors) == len(model.outputs)
     assert max(done.errors.values()) < 1e-5
 
 
@@ -414,3 +427,214 @@ def test_an_autoencoder(tmp_path):
     y = layers.RepeatVector(6)(y)
     y = layers.LSTM(5, return_sequences=True)(y)
     exported(tmp_path, x, layers.TimeDistributed(layers.Dense(2))(y))
+
+
+# What is refused, and what stays.
+
+
+class Doubled(layers.Layer):
+    """A layer that computes with NumPy, which no graph shows."""
+
+    def call(self, x):
+        if isinstance(x, keras.KerasTensor):
+            return np.asarray(x)
+        return 2 * x
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+@pytest.fixture
+def registered():
+    before = dict(registry.LAYERS)
+    yield
+    registry.LAYERS.clear()
+    registry.LAYERS.update(before)
+
+
+def test_a_layer_of_ones_own_joins(tmp_path, registered):
+    x = floats()
+    model = keras.Model(x, Doubled(name="twice")(layers.LSTM(3)(x)))
+    with pytest.raises(ValueError, match="`twice` of.*register_onnx_lowering"):
+        keras_iss.export_onnx(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+    @keras_iss.export.register_onnx_lowering(Doubled)
+    def doubled(lowering, x):
+        return lowering.node("Add", [x, x])
+
+    done = keras_iss.export_onnx(model, tmp_path / "model.onnx")
+    assert done.operators["Add"] == 1
+
+
+def test_a_wrong_lowering_is_found(tmp_path, registered):
+    keras_iss.export.register_onnx_lowering(Doubled)(lambda lowering, x: x)
+    x = floats()
+    model = keras.Model(x, Doubled()(x))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="differs in ONNX Runtime by"):
+        keras_iss.export_onnx(model, path)
+    assert path.read_bytes() == b"old"
+    keras_iss.export_onnx(model, path, verify=False)
+
+
+class Counted(layers.Layer):
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), trainable=False)
+
+    def call(self, x):
+        self.count.assign_add(1.0)
+        return x
+
+
+class Noisy(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.generator = keras.random.SeedGenerator(0)
+
+    def call(self, x):
+        return x + keras.random.normal((1, FEATURES), seed=self.generator)
+
+
+REFUSED = {
+    "stateful": (
+        lambda x: layers.LSTM(3, stateful=True)(x),
+        "is stateful.*stateful=False",
+    ),
+    "changes": (lambda x: Counted()(x), "changes variables"),
+    "random": (lambda x: Noisy()(x), "changes variables"),
+    "size": (
+        lambda x: layers.Lambda(lambda y: ops.zeros((ops.shape(y)[1], 2)))(x),
+        "cannot be followed",
+    ),
+    "operation": (lambda x: ops.nan_to_num(x), "NanToNum.*no entry"),
+    "float64": (lambda x: layers.Dense(2, dtype="float64")(x), "float64"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_written_is_refused(name, tmp_path):
+    build, message = REFUSED[name]
+    x = keras.Input((None, FEATURES), batch_size=2)
+    with pytest.raises(ValueError, match=message):
+        exported(tmp_path, x, build(x))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("opset", [17, 1000, True, "18"])
+def test_an_opset_that_is_not_there_is_refused(opset, tmp_path):
+    x = floats()
+    with pytest.raises((ValueError, TypeError), match="opset"):
+        exported(tmp_path, x, layers.LSTM(3)(x), opset=opset)
+
+
+def test_the_newest_opset(tmp_path):
+    x = floats()
+    y = layers.LayerNormalization()(
+        layers.MultiHeadAttention(2, 3)(x, layers.GRU(3, return_sequences=1)(x))
+    )
+    opset = min(onnx.defs.onnx_opset_version(), 22)
+    done = exported(tmp_path, x, y, opset=opset)
+    (imported,) = onnx.load(done.path).opset_import
+    assert imported.version == opset
+
+
+def test_the_model_stays_as_it_was(tmp_path):
+    x = floats()
+    layer = layers.LSTM(3)
+    model = randomize(keras.Model(x, layer(x)))
+    weights = [np.array(w) for w in model.get_weights()]
+    before = dict(vars(layer)), len(layer._inbound_nodes)
+    name = layers.Dense(1).name
+    keras_iss.export_onnx(model, tmp_path / "model.onnx")
+    assert (dict(vars(layer)), len(layer._inbound_nodes)) == before
+    for old, new in zip(weights, model.get_weights()):
+        np.testing.assert_array_equal(old, new)
+    # Names are counted on from where they were.
+    number = int(name.rpartition("_")[2]) if "_" in name else 0
+    assert layers.Dense(1).name == f"dense_{number + 1}"
+
+
+def test_names_of_inputs_and_outputs(tmp_path):
+    a, b = floats(name="1 x"), keras.Input((3,), name="self")
+    y = layers.LSTM(3, name="y")(a)
+    done = exported(tmp_path, {"b": b, "a": a}, [y, b, y])
+    session = onnxruntime.InferenceSession(done.path)
+    assert [x.name for x in session.get_inputs()] == ["input_1_x", "input_self"]
+    outputs = [x.name for x in session.get_outputs()]
+    assert outputs == list(done.errors) and len(outputs) == 3
+
+
+class Tagger(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.table = layers.Embedding(9, 4, mask_zero=True)
+        self.lstm = layers.LSTM(3, return_sequences=True)
+        self.dropout = layers.Dropout(0.5)
+
+    def call(self, words, training=None):
+        x = self.dropout(self.lstm(self.table(words)), training=training)
+        return {"each": x, "mean": ops.mean(x, axis=1)}
+
+
+def test_a_subclassed_model(tmp_path):
+    model = Tagger()
+    model(np.ones((2, 5), "int32"))
+    done = keras_iss.export_onnx(randomize(model), tmp_path / "model.onnx")
+    assert list(done.errors) == ["each", "mean"]
+    assert done.operators["LSTM"] == 1
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_computes_in_float32(policy, tmp_path):
+    x = floats()
+    y = layers.LSTM(4, return_sequences=True, dtype=policy)(x)
+    y = layers.Bidirectional(layers.GRU(3, dtype=policy), dtype=policy)(y)
+    done = exported(tmp_path, x, layers.Dense(2, dtype=policy)(y))
+    assert max(done.errors.values()) < 1e-5
+    (output,) = onnxruntime.InferenceSession(done.path).get_outputs()
+    assert output.type == "tensor(float)"
+
+
+def test_types_of_numbers(tmp_path):
+    a = keras.Input((4,), dtype="uint8", name="a")
+    b = keras.Input((4,), dtype="bool", name="b")
+    c = keras.Input((4,), dtype="int64", name="c")
+    outputs = [
+        ops.add(a, a),
+        ops.logical_not(b),
+        ops.add(c, 1),
+        ops.cast(a, "float32") / 255,
+        ops.multiply(c, a),
+        ops.where(b, c, 0),
+        ops.mean(c, axis=-1),
+        ops.max(a, axis=1),
+        ops.any(b),
+        c // 3,
+        ops.mod(c, 3),
+        a < 3,
+    ]
+    done = exported(tmp_path, [a, b, c], outputs)
+    assert max(done.errors.values()) == 0
+
+
+def test_data_to_verify_on(tmp_path):
+    x = floats()
+    y = layers.LSTM(3)(x)
+    data = np.random.default_rng(0).normal(size=(5, 9, FEATURES))
+    done = exported(tmp_path, x, y, data=data)
+    assert done.errors
+    with pytest.raises(ValueError, match="`data` for `x` has the shape"):
+        exported(tmp_path, x, y, data=data[..., :2])
+
+
+def test_other_functions_take_the_file(tmp_path):
+    t = words()
+    y = layers.LSTM(4)(layers.Embedding(9, 3)(t))
+    model = randomize(keras.Model(t, layers.Dense(3, name="kind")(y)))
+    path = tmp_path / "model.onnx"
+    keras_iss.export_onnx(model, path)
+    x = np.random.default_rng(0).integers(0, 9, (6, 7)).astype("int32")
+    assert keras_iss.compare(model, path, x).outputs["kind"].largest < 1e-5
+    assert keras_iss.benchmark(path, x[:1], seconds=0.01)

@@ -91,13 +91,18 @@ def _check_arguments(model):
         )
 
 
-def check_precision(model):
-    """Raises an error if a layer computes in what LiteRT has not."""
+def check_precision(model, runtime="LiteRT"):
+    """Raises an error if a layer computes in what a runtime has not.
+
+    Args:
+        model: `keras.Model`.
+        runtime: What is to run the file, for the message.
+    """
     for layer in inner_layers(model):
         if layer.compute_dtype == "float64":
             raise ValueError(
-                f"`{layer.name}` computes in float64, which LiteRT does not. "
-                "Build the model in float32, and give it the same weights."
+                f"`{layer.name}` computes in float64, which {runtime} does "
+                "not. Build the model in float32, and give it the same weights."
             )
 
 

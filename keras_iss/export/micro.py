@@ -14,10 +14,10 @@ from ai_edge_litert import schema_py_generated as schema
 from keras_iss.export import tflm_process
 from keras_iss.export.flatbuffer import loaded
 from keras_iss.export.integers import to_floats, to_integers
+from keras_iss.export.judge import judge_of
 from keras_iss.export.result import Micro, Tensor
 from keras_iss.export.streaming import joined
 from keras_iss.export.trials import VerificationError
-from keras_iss.export.judge import judge_of
 
 _DTYPES = {
     schema.TensorType.FLOAT32: "float32",

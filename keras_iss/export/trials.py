@@ -59,7 +59,9 @@ class Reference:
         for variable, value in zip(self._kept, self._values):
             variable.assign(value)
         outputs = self.function(inputs)
-        return {name: keras.ops.convert_to_numpy(x) for name, x in outputs.items()}
+        return {
+            name: keras.ops.convert_to_numpy(x) for name, x in outputs.items()
+        }
 
 
 class Trials:

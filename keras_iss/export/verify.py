@@ -9,6 +9,7 @@ from keras_iss.export.judge import ADVICE, TOLERANCE, Judge, judge_of, shapes
 from keras_iss.export.streaming import joined
 from keras_iss.export.trials import VerificationError
 
+
 def verify_lite(path, trials, function, options, form):
     """Runs a TFLite file beside its model.
 

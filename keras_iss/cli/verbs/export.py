@@ -30,7 +30,8 @@ def export(
             "--output",
             "-o",
             metavar="PATH",
-            help="What to write: a .tflite file, or a folder for a SavedModel.",
+            help="What to write: a .tflite or .onnx file, or a folder for a "
+            "SavedModel.",
             show_default=False,
         ),
     ],
@@ -84,12 +85,13 @@ def export(
     unsafe: Unsafe = False,
     json: Json = False,
 ) -> None:
-    """Write a model as TFLite or SavedModel, checked against the model.
+    """Write a model as TFLite, ONNX or SavedModel, checked against it.
 
     With --data, it is checked on those instead of on random numbers.
     """
-    lite = target.suffix.lower() == ".tflite"
-    _check(target, lite, quantize, recurrent_op, streaming, data)
+    suffix = target.suffix.lower()
+    lite, onnx = suffix == ".tflite", suffix == ".onnx"
+    _check(target, lite, onnx, quantize, recurrent_op, streaming, data)
     _check_runtime(runtime, lite, quantize, data)
     keras_iss = library()
     from keras_iss.cli.data import read_data
@@ -117,6 +119,8 @@ def export(
             data=inputs,
             target=runtime,
         )
+    elif onnx:
+        done = keras_iss.export_onnx(loaded, target, verify=verify, data=inputs)
     else:
         done = keras_iss.export_saved_model(
             loaded, target, verify=verify, data=inputs
@@ -127,11 +131,11 @@ def export(
         _show(done, target)
 
 
-def _check(target, lite, quantize, recurrent_op, streaming, data):
-    if target.suffix and not lite:
+def _check(target, lite, onnx, quantize, recurrent_op, streaming, data):
+    if target.suffix and not lite and not onnx:
         raise typer.BadParameter(
-            f"`{target}` is neither a .tflite file nor a folder, whose name "
-            "has no ending.",
+            f"`{target}` is neither a .tflite file nor an .onnx file, nor a "
+            "folder, whose name has no ending.",
             param_hint="'--output'",
         )
     if quantize is not None and quantize not in _QUANTIZE:
@@ -147,7 +151,8 @@ def _check(target, lite, quantize, recurrent_op, streaming, data):
     if not lite and (quantize or streaming or recurrent_op != "loop"):
         raise typer.BadParameter(
             "--quantize, --recurrent-op and --streaming are of a .tflite "
-            f"file, and `{target}` is a folder."
+            f"file, and `{target}` is "
+            + ("an .onnx file." if onnx else "a folder.")
         )
     if quantize == "int8_full" and data is None:
         raise typer.BadParameter(

@@ -8,7 +8,11 @@ import onnx
 from keras_iss._keras.graphs import forgotten_calls, functional_of
 from keras_iss._keras.names import unchanged_names
 from keras_iss.export import files, paths
-from keras_iss.export.checks import check, check_not_quantized
+from keras_iss.export.checks import (
+    check,
+    check_not_quantized,
+    check_precision,
+)
 from keras_iss.export.data import checked, numpy_dtype
 from keras_iss.export.model import Callable, compute_in_float32, isolated
 from keras_iss.export.names import unique
@@ -39,6 +43,7 @@ def export(model, path, options, opset):
     path = paths.target(path)
     check(model)
     check_not_quantized(model, "an ONNX file")
+    check_precision(model, "ONNX Runtime, in its recurrent operators,")
     with unchanged_names():
         copied = isolated(model)
         compute_in_float32(copied)
@@ -57,9 +62,9 @@ def export(model, path, options, opset):
             if options.verify:
                 what = None if data is None else "the samples of `data`"
                 domain = functools.partial(vocabulary_sizes, proto)
-                trials = Trials(
-                    Reference(copied, []), batch, domain, data, what
-                )
+                reference = Reference(copied, [])
+                reference.function.output_names = function.output_names
+                trials = Trials(reference, batch, domain, data, what)
                 errors = verify(file, trials, function)
     return Export(
         path,
@@ -143,15 +148,17 @@ def _walked(function, graph, inputs):
 
 
 def _message(model, error):
-    layer = getattr(error, "culprit", model)
+    layer = model if error.culprit is None else error.culprit
     kind = type(layer).__name__
     where = "" if layer is model else f" of `{model.name}`"
-    reason = str(error).rstrip(".")
-    return (
-        f"`{layer.name}`{where} ({kind}) cannot be written as ONNX: {reason}. "
+    step = error.step or (
         "Say how it is written with "
         f"`keras_iss.export.register_onnx_lowering({kind})`, or build the "
-        "model without it. Nothing was written."
+        "model without it."
+    )
+    return (
+        f"`{layer.name}`{where} ({kind}) cannot be written as ONNX: "
+        f"{str(error).rstrip('.')}. {step} Nothing was written."
     )
 
 

@@ -18,7 +18,7 @@ from keras_iss._keras.overrides import (
     overridden,
     override,
 )
-from keras_iss.export.onnx import convolutions
+from keras_iss.export.onnx.operations import convolutions
 
 
 def take_symbolic_activations(model):

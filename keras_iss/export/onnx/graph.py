@@ -63,7 +63,22 @@ class Value:
 
 
 class Unwritable(Exception):
-    """What ONNX, or the table, has nothing for; the text says why."""
+    """What ONNX, or the table, has nothing for.
+
+    Args:
+        reason: Text that says why.
+        step: What the user can do, as a sentence; without it, what can be
+            done with any layer.
+
+    Attributes:
+        step: As given.
+        culprit: The innermost layer that it is about, once that is known.
+    """
+
+    def __init__(self, reason: str, step: str | None = None):
+        super().__init__(reason)
+        self.step = step
+        self.culprit: typing.Any = None
 
 
 class Graph:

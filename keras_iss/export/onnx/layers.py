@@ -83,6 +83,7 @@ def _acts_on_each_sample(layer):
 
 
 def rescaling(lowering, inputs):
+    """`Rescaling.call`, which computes with a backend's own functions."""
     layer = lowering.layer
     dtype = layer.compute_dtype
     x = lowering.value(inputs, dtype)
@@ -103,11 +104,14 @@ def _like(x, inputs):
 
 
 def normalization(lowering, inputs):
+    """`Normalization.call`, which does so, too."""
     layer = lowering.layer
     dtype = layer.compute_dtype
     mean = keras.ops.convert_to_numpy(layer.mean).astype(dtype)
     variance = keras.ops.convert_to_numpy(layer.variance).astype(dtype)
-    width = np.maximum(np.sqrt(variance), np.array(keras.config.epsilon(), dtype))
+    width = np.maximum(
+        np.sqrt(variance), np.array(keras.config.epsilon(), dtype)
+    )
     x = lowering.value(inputs, dtype)
     if layer.invert:
         x = lowering.node("Mul", [x, width])
@@ -151,4 +155,6 @@ _OWN = (
     keras.layers.LSTM,
     keras.layers.GRU,
     keras.layers.SimpleRNN,
+    # All three of them have their methods from one class.
+    keras.layers.ConvLSTM1D,
 )

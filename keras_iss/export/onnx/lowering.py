@@ -90,13 +90,17 @@ class Lowering:
         """A constant of int64, of one axis, as shapes and axes are given."""
         return self.graph.constant(np.array(numbers, "int64"))
 
-    def transpose(self, x: Value, order: collections.abc.Sequence[int]) -> Value:
+    def transpose(
+        self, x: Value, order: collections.abc.Sequence[int]
+    ) -> Value:
         """A tensor with its axes in another order."""
         if list(order) == list(range(len(order))):
             return x
         return self.node("Transpose", [x], perm=list(order))
 
-    def call(self, layer: typing.Any, *args: Tensor, **kwargs: Tensor) -> Tensor:
+    def call(
+        self, layer: typing.Any, *args: Tensor, **kwargs: Tensor
+    ) -> Tensor:
         """What another layer gives, as Keras calls it in inference.
 
         Args:
@@ -121,10 +125,12 @@ class Lowering:
         """
         return self.walk.trace(function, args, kwargs)
 
-    def refuse(self, reason: str) -> typing.NoReturn:
+    def refuse(self, reason: str, step: str | None = None) -> typing.NoReturn:
         """Ends the export with an error that names the layer.
 
         Args:
             reason: What cannot be written, such as "its padding is dynamic".
+            step: What the user can do, as a sentence. Defaults to what can be
+                done with any layer.
         """
-        raise Unwritable(reason)
+        raise Unwritable(reason, step)

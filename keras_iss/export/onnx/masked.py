@@ -51,10 +51,21 @@ class Packed:
             left = self.lowering.cast(self.mask, "int64")
             place = node("Sub", [self.number, left])
             known = node("Less", [place, self.total], dtype="bool")
-            place = node("Min", [place, node("Max", [node("Sub", [self.total, one]), np.array(0, "int64")])])
+            place = node(
+                "Min",
+                [
+                    place,
+                    node(
+                        "Max",
+                        [node("Sub", [self.total, one]), np.array(0, "int64")],
+                    ),
+                ],
+            )
         else:
             place = node("Sub", [self.number, one])
-            known = node("GreaterOrEqual", [place, np.array(0, "int64")], dtype="bool")
+            known = node(
+                "GreaterOrEqual", [place, np.array(0, "int64")], dtype="bool"
+            )
             place = node("Max", [place, np.array(0, "int64")])
         if zero_masked:
             known = self.mask
@@ -69,7 +80,9 @@ class Packed:
         node = self.lowering.node
         if zero_masked:
             place = 0 if backwards else -1
-            known = node("Gather", [self.mask, self.lowering.integers(place)], axis=1)
+            known = node(
+                "Gather", [self.mask, self.lowering.integers(place)], axis=1
+            )
         else:
             known = self._any()
         return self._or_zeros(known, output)

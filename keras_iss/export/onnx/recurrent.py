@@ -14,10 +14,10 @@ import keras
 import numpy as np
 
 from keras_iss.export.onnx import scan
-from keras_iss.export.onnx.gates import Gates, gates_of
+from keras_iss.export.onnx.gates import gates_of
 from keras_iss.export.onnx.graph import Value
-from keras_iss.export.onnx.masked import Packed, packed
-from keras_iss.export.onnx.shaping import flipped
+from keras_iss.export.onnx.masked import packed
+from keras_iss.export.onnx.operations.shaping import flipped
 
 
 @dataclasses.dataclass
@@ -101,8 +101,9 @@ def _pass_of(lowering, layer, states):
     if layer.stateful:
         lowering.refuse(
             f"`{layer.name}` is stateful, and an ONNX file keeps nothing from "
-            "call to call. Build the model with stateful=False; for states "
-            "that go in and out, with initial_state= and return_state=True"
+            "call to call",
+            "Build the model with stateful=False; for states that go in and "
+            "out, with initial_state= and return_state=True.",
         )
     if states is not None and not keras.tree.is_nested(states):
         states = [states]
@@ -203,15 +204,13 @@ def _stacked(lowering, x, mask, one, every_step):
             own = [own]
         # What lies between two cells is masked again.
         inner = Pass(cell, one.backwards, own, one.zero_masked)
-        ran = _alone(
-            lowering, x, mask, inner, every_step or i < len(cells) - 1
-        )
+        ran = _alone(lowering, x, mask, inner, every_step or i < len(cells) - 1)
         ended += ran.states
         x = ran.outputs
     return Ran(ran.outputs, ran.last, ended)
 
 
-def _operated(lowering, x, mask, passes, gates: list[Gates], every_step):
+def _operated(lowering, x, mask, passes, gates, every_step):
     """One operator for one pass, or for two in both directions."""
     steps = None if mask is None else packed(lowering, mask)
     inner = x if steps is None else steps.gather(x)
@@ -256,7 +255,7 @@ def _with_direction(lowering, states):
     return [lowering.node("Unsqueeze", [state, axis]) for state in flat]
 
 
-def _ran(lowering, x, found, steps: Packed | None, place, one, gates, every_step):
+def _ran(lowering, x, found, steps, place, one, gates, every_step):
     batch, time = x.sizes[:2]
     y, *ended = found
     states = []

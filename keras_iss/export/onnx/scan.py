@@ -31,7 +31,9 @@ def over_steps(lowering, x, mask, one, every_step):
     carried = not every_step or (mask is not None and not one.zero_masked)
 
     def write():
-        step = graph.input(graph.unique("step"), x.dtype, (x.sizes[0], *x.sizes[2:]))
+        step = graph.input(
+            graph.unique("step"), x.dtype, (x.sizes[0], *x.sizes[2:])
+        )
         states = [
             graph.input(graph.unique("state"), s.dtype, s.sizes) for s in flat
         ]
@@ -43,9 +45,7 @@ def over_steps(lowering, x, mask, one, every_step):
         if mask is not None:
             left = graph.input(graph.unique("mask"), "bool", (x.sizes[0],))
             inputs.append(left)
-            new = [
-                _where(lowering, left, a, b) for a, b in zip(new, states)
-            ]
+            new = [_where(lowering, left, a, b) for a, b in zip(new, states)]
             other = lowering.value(np.zeros((), output.dtype))
             if not one.zero_masked:
                 other = before

@@ -23,7 +23,12 @@ def verify(path, trials, function):
     """
     session = _session(path, function)
     judge = Judge(
-        function, trials, TOLERANCE[None], False, "in ONNX Runtime", ADVICE[None]
+        function,
+        trials,
+        TOLERANCE[None],
+        False,
+        "in ONNX Runtime",
+        ADVICE[None],
     )
     names = function.output_names
     for case in trials:
@@ -53,7 +58,7 @@ def _session(path, function):
 
     options = onnxruntime.SessionOptions()
     # What it warns of is judged by what comes out.
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(
             path.read_bytes(), options, providers=["CPUExecutionProvider"]

@@ -21,6 +21,11 @@ from keras_iss._keras.graphs import (
 from keras_iss._keras.layers import takes_training
 from keras_iss._keras.masks import attach_mask, attached_mask
 from keras_iss.export.onnx import layers, operations, registry
+from keras_iss.export.onnx.found_masks import (
+    find_masks,
+    mask_of,
+    without_found_masks,
+)
 from keras_iss.export.onnx.graph import Unwritable, Value
 from keras_iss.export.onnx.lowering import Lowering
 
@@ -57,9 +62,8 @@ class Walk:
                     return self._call_layer(operation, args, dict(kwargs))
                 return self._call_operation(operation, args, kwargs)
         except Unwritable as error:
-            if not hasattr(error, "culprit") and isinstance(
-                operation, keras.layers.Layer
-            ):
+            is_layer = isinstance(operation, keras.layers.Layer)
+            if error.culprit is None and is_layer:
                 error.culprit = operation
             raise
 
@@ -79,10 +83,10 @@ class Walk:
         bound = inspect.signature(layer.call).bind(*args, **kwargs)
         bound.apply_defaults()
         first = next(iter(bound.arguments.values()))
-        _find_masks(bound.arguments, kwargs)
+        find_masks(bound.arguments, kwargs)
         previous = kwargs.get("mask")
         if previous is None:
-            previous = keras.tree.map_structure(_mask_of, first)
+            previous = keras.tree.map_structure(mask_of, first)
         outputs = self._written(layer, args, kwargs)
         if isinstance(layer, keras.layers.MultiHeadAttention):
             # It takes the masks off what it reads.
@@ -125,7 +129,9 @@ class Walk:
         """What a user's function gave, with what Keras says of its outputs."""
         args, kwargs = keras.tree.map_structure(_symbol, (args, kwargs))
         with keras.StatelessScope(), training_phase(layer, False):
-            said = keras.tree.flatten(layer.compute_output_spec(*args, **kwargs))
+            said = keras.tree.flatten(
+                layer.compute_output_spec(*args, **kwargs)
+            )
         found = keras.tree.flatten(outputs)
         if len(found) != len(said) or not all(
             isinstance(x, Value) for x in found
@@ -141,7 +147,7 @@ class Walk:
 
     def _attach_masks(self, layer, inputs, outputs, previous):
         flat = keras.tree.flatten(outputs)
-        if all(_mask_of(x) is not None for x in flat):
+        if all(mask_of(x) is not None for x in flat):
             return
         if type(layer).compute_mask is keras.layers.Layer.compute_mask:
             masks = previous
@@ -192,7 +198,7 @@ class Walk:
             return values[id(x)] if isinstance(x, keras.KerasTensor) else x
 
         for operation, args, kwargs, outputs in nodes_in_order(function):
-            kwargs = _without_found_masks(operation, args, kwargs)
+            kwargs = without_found_masks(operation, args, kwargs)
             args, kwargs = keras.tree.map_structure(fill, (args, kwargs))
             if takes_training(operation):
                 kwargs["training"] = False
@@ -275,11 +281,10 @@ class Walk:
             call = call_behind(waiting[-1])
             if call is None:
                 raise Unwritable(
-                    "it reads a symbolic tensor from elsewhere "
-                    f"({waiting[-1]})"
+                    f"it reads a symbolic tensor from elsewhere ({waiting[-1]})"
                 )
             operation, args, kwargs, outputs = call
-            kwargs = _without_found_masks(operation, args, kwargs)
+            kwargs = without_found_masks(operation, args, kwargs)
             missing = [
                 x
                 for x in keras.tree.flatten((args, kwargs))
@@ -310,7 +315,7 @@ class Walk:
     def _call_operation(self, operation, args, kwargs):
         function = registry.LAYERS.get(type(operation))
         if function is None and is_keras_class(type(operation)):
-            function = operations.TABLE.get(type(operation).__name__)
+            function = operations.OPERATIONS.get(type(operation).__name__)
         if function is None:
             if isinstance(operation, keras.Function):
                 return self.run(operation, *args)
@@ -348,10 +353,6 @@ def _symbol(x):
     return keras.KerasTensor(x.sizes, x.dtype, name="x")
 
 
-def _mask_of(x):
-    return x.mask if isinstance(x, Value) else None
-
-
 def _attached(x):
     return attached_mask(x) if isinstance(x, keras.KerasTensor) else None
 
@@ -371,42 +372,3 @@ def _own(function, kwargs):
         for key, value in kwargs.items()
         if key in names or (value is not None and key != "training")
     }
-
-
-def _find_masks(arguments, kwargs):
-    """Gives a call the masks of the tensors that it is called on."""
-    tensors = {
-        name: value
-        for name, value in arguments.items()
-        if _is_of_tensors(value)
-    }
-    for name, value in tensors.items():
-        key = "mask" if len(tensors) == 1 else f"{name}_mask"
-        if key in arguments and arguments[key] is None:
-            kwargs[key] = keras.tree.map_structure(_mask_of, value)
-
-
-def _is_of_tensors(value):
-    flat = keras.tree.flatten(value)
-    return any(isinstance(x, Value) for x in flat) and all(
-        x is None or isinstance(x, Value) for x in flat
-    )
-
-
-def _without_found_masks(operation, args, kwargs):
-    """The keyword arguments of a call but for masks that Keras found."""
-    if not isinstance(operation, keras.layers.Layer):
-        return kwargs
-    known = {
-        id(attached_mask(x))
-        for x in keras.tree.flatten((args, kwargs))
-        if isinstance(x, keras.KerasTensor) and attached_mask(x) is not None
-    }
-
-    def is_found(key, value):
-        if key != "mask" and not key.endswith("_mask"):
-            return False
-        masks = keras.tree.flatten(value)
-        return all(x is None or id(x) in known for x in masks)
-
-    return {k: v for k, v in kwargs.items() if not is_found(k, v)}

@@ -4,8 +4,8 @@ import math
 
 import keras
 
-from keras_iss.export.onnx.elementwise import computed
-from keras_iss.export.onnx.table import operation
+from keras_iss.export.onnx.operations.elementwise import computed
+from keras_iss.export.onnx.operations.table import operation
 
 
 @operation("Relu6")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_iss.export.onnx.graph import Value
-from keras_iss.export.onnx.table import OPERATIONS, operation
+from keras_iss.export.onnx.operations.table import OPERATIONS, operation
 
 # Of one tensor, in the type that Keras says of the output.
 _UNARY = {
@@ -115,7 +115,7 @@ def _binary(op_type, of_booleans):
 def _comparison(op_type):
     def written(lowering, x1, x2):
         dtype = type_of_both(x1, x2)
-        if dtype == "bool" and op_type != "Equal" or dtype in _NARROW:
+        if (dtype == "bool" and op_type != "Equal") or dtype in _NARROW:
             dtype = "int64"
         values = [lowering.value(x, dtype) for x in (x1, x2)]
         return lowering.node(op_type, values, dtype="bool")
@@ -303,7 +303,9 @@ def logaddexp(lowering, x1, x2):
     larger = computed(lowering, "Max", [x1, x2], dtype)
     gap = lowering.node("Abs", [computed(lowering, "Sub", [x1, x2], dtype)])
     power = lowering.node("Exp", [lowering.node("Neg", [gap])])
-    rest = lowering.node("Log", [computed(lowering, "Add", [power, 1.0], dtype)])
+    rest = lowering.node(
+        "Log", [computed(lowering, "Add", [power, 1.0], dtype)]
+    )
     return lowering.node("Add", [larger, rest])
 
 
@@ -312,7 +314,9 @@ def heaviside(lowering, x1, x2):
     dtype = _said(lowering)
     x1 = lowering.value(x1, dtype)
     zero = lowering.value(np.zeros((), dtype))
-    above = lowering.cast(lowering.node("Greater", [x1, zero], dtype="bool"), dtype)
+    above = lowering.cast(
+        lowering.node("Greater", [x1, zero], dtype="bool"), dtype
+    )
     none = lowering.node("Equal", [x1, zero], dtype="bool")
     return lowering.node(
         "Where", [none, lowering.value(x2, dtype), above], dtype=dtype

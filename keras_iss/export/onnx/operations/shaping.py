@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-from keras_iss.export.onnx.elementwise import type_of_both
 from keras_iss.export.onnx.graph import Value
-from keras_iss.export.onnx.table import operation
+from keras_iss.export.onnx.operations.elementwise import type_of_both
+from keras_iss.export.onnx.operations.table import operation
 
 _END = 2**62
 
@@ -240,7 +240,9 @@ def flip(lowering, x):
 def flipped(lowering, x, axes):
     """A tensor with some axes in reverse order."""
     count = len(axes)
-    return _slice(lowering, x, [-1] * count, [-_END] * count, axes, [-1] * count)
+    return _slice(
+        lowering, x, [-1] * count, [-_END] * count, axes, [-1] * count
+    )
 
 
 @operation("Repeat")

@@ -7,7 +7,7 @@ of ONNX have them first.
 import keras
 import numpy as np
 
-from keras_iss.export.onnx.table import operation
+from keras_iss.export.onnx.operations.table import operation
 
 
 @operation("Conv")
@@ -43,9 +43,7 @@ def depthwise_conv(lowering, inputs, kernel):
 def _depthwise(lowering, inputs, kernel):
     rank = kernel.rank
     *sizes, channels, multiplier = kernel.sizes
-    weights = lowering.transpose(
-        kernel, [rank - 2, rank - 1, *range(rank - 2)]
-    )
+    weights = lowering.transpose(kernel, [rank - 2, rank - 1, *range(rank - 2)])
     shape = lowering.integers(channels * multiplier, 1, *sizes)
     weights = lowering.node("Reshape", [weights, shape])
     return _convolved(lowering, inputs, weights, sizes, channels)
@@ -144,9 +142,7 @@ def conv_transpose(lowering, inputs, kernel):
         after.append(cut - cut // 2)
         further.append(max(-overlap, 0))
     rank = kernel.rank
-    weights = lowering.transpose(
-        kernel, [rank - 1, rank - 2, *range(rank - 2)]
-    )
+    weights = lowering.transpose(kernel, [rank - 1, rank - 2, *range(rank - 2)])
     return _with_channels_first(
         lowering,
         inputs,
@@ -196,8 +192,8 @@ def _torch_average(lowering, inputs, size, strides):
         if stride != 1 and length is None:
             lowering.refuse(
                 "on PyTorch, Keras' average pooling with padding='same' and "
-                "strides depends on a length that is open: fix it in the "
-                "model's `keras.Input`"
+                "strides depends on a length that is open",
+                "Fix that length in the model's `keras.Input`.",
             )
         if stride != 1:
             total = max((-(-length // stride) - 1) * stride + width - length, 0)
@@ -209,7 +205,9 @@ def _torch_average(lowering, inputs, size, strides):
         inside = {"pads": pads}
         if before != after:
             widths = [0, 0, *before, 0, 0, *after]
-            x = lowering.node("Pad", [x, lowering.integers(*widths)], mode="edge")
+            x = lowering.node(
+                "Pad", [x, lowering.integers(*widths)], mode="edge"
+            )
             inside = {}
         return lowering.node(
             "AveragePool", [x], kernel_shape=size, strides=strides, **inside

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from keras_iss.export.onnx.elementwise import as_boolean, computed
-from keras_iss.export.onnx.table import OPERATIONS, operation
+from keras_iss.export.onnx.operations.elementwise import as_boolean, computed
+from keras_iss.export.onnx.operations.table import OPERATIONS, operation
 
 _REDUCED = {
     "Amax": "ReduceMax",
@@ -168,9 +168,7 @@ def sort(lowering, x):
         x = lowering.node("Reshape", [x, lowering.integers(-1)])
         axis = 0
     shape = lowering.node("Shape", [x], dtype="int64")
-    count = lowering.node(
-        "Gather", [shape, lowering.integers(axis)], axis=0
-    )
+    count = lowering.node("Gather", [shape, lowering.integers(axis)], axis=0)
     values, indices = lowering.node(
         "TopK", [x, count], 2, axis=axis, largest=0, sorted=1
     )

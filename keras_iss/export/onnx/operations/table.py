@@ -1,6 +1,10 @@
 """The table of the operations of `keras.ops`: how each is written."""
 
-OPERATIONS = {}
+import collections.abc
+import typing
+
+# By the name of the class.
+OPERATIONS: dict[str, collections.abc.Callable[..., typing.Any]] = {}
 
 
 def operation(*names):

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-from keras_iss.export.onnx.elementwise import as_boolean, computed
-from keras_iss.export.onnx.reductions import moments_of, reduced
-from keras_iss.export.onnx.table import operation
+from keras_iss.export.onnx.operations.elementwise import as_boolean, computed
+from keras_iss.export.onnx.operations.reductions import moments_of, reduced
+from keras_iss.export.onnx.operations.table import operation
 
 
 def _said(lowering):
@@ -168,7 +168,5 @@ def dot_product_attention(
 def _no_later_than(lowering, scores):
     """Whether each place may look at another: those up to itself."""
     shape = lowering.node("Shape", [scores], dtype="int64", start=2)
-    ones = lowering.node(
-        "Expand", [np.array(1, "int64"), shape], dtype="int64"
-    )
+    ones = lowering.node("Expand", [np.array(1, "int64"), shape], dtype="int64")
     return lowering.cast(lowering.node("Trilu", [ones], upper=0), "bool")
