@@ -315,6 +315,7 @@ def test_code_in_a_file_runs_only_where_it_is_allowed(run, folder):
         ("export dense.keras -o a --quantize int8", "is a folder"),
         ("export dense.keras -o a.tflite --quantize int4", "none of float16"),
         ("export dense.keras -o a.tflite --quantize int8_full", "add --data"),
+        ("export dense.keras -o a.tflite --quantize int16x8", "add --data"),
         ("export dense.keras -o a.tflite --target micro", "add --data"),
         (
             "export dense.keras -o a.tflite --target micro --quantize float16",

@@ -34,6 +34,11 @@ BAD = {
         ValueError,
         "needs representative_data",
     ),
+    "no data for 16 bits": (
+        {"quantize": "int16x8", "target": "micro"},
+        ValueError,
+        'quantize="int16x8".*needs representative_data',
+    ),
     "data of no use": (
         {"quantize": "int8", "representative_data": DATA},
         ValueError,

@@ -63,8 +63,10 @@ def export_tflite(
         quantize: `None` for float32; `"float16"` for weights in float16;
             `"int8"` for weights in int8 and activations quantized as they
             come ("dynamic range"); `"int8_full"` for weights and activations
-            in int8, with a fixed number of time steps.
-        representative_data: For `"int8_full"`: array of shape
+            in int8, with a fixed number of time steps; `"int16x8"` for the
+            same with activations in 16 bits, which lose a part of what int8
+            loses, in buffers of twice the size.
+        representative_data: For `"int8_full"` and `"int16x8"`: array of shape
             `(samples, ...)` like the model's input; for several inputs a
             list, or a dict by the names of the inputs.
         recurrent_op: `"loop"`, or `"fused"` for LiteRT's one operation for a
@@ -72,7 +74,8 @@ def export_tflite(
             is for LSTM layers with tanh and sigmoid, without mask, initial
             state or returned state. Each call begins with states of zeros;
             with `"int8_full"` call the interpreter's
-            `reset_all_variables()` before each sequence.
+            `reset_all_variables()` before each sequence. LiteRT's has no
+            activations in 16 bits; that of TensorFlow Lite Micro has.
         streaming: Whether to add a signature `step` beside `serve`. It takes
             one time step and the states, and gives the outputs and the new
             states under the same names; a stream begins with zeros. With
@@ -80,15 +83,16 @@ def export_tflite(
             `reset_all_variables()`.
         verify: Whether to run the file in LiteRT beside the model before it
             takes its place: to 1e-4 in float32, 1e-2 in float16, 0.5 of the
-            size of the outputs in int8. NaN and infinity must be where the
-            model gives them.
+            size of the outputs in int8, 0.1 of it in `"int16x8"`. NaN and
+            infinity must be where the model gives them.
         data: What to verify on, in the form of `representative_data`.
             Without it, that is taken where it is given, else random numbers:
             integers within the tables that they are looked up in, and
             positive numbers where the model gives no finite outputs on
             normal ones.
         target: `"litert"`, or `"micro"` for TensorFlow Lite Micro: a file in
-            full integers, inputs and outputs too, with one graph. LSTM layers
+            full integers, inputs and outputs too, with one graph:
+            `"int8_full"` by default, or `"int16x8"`. LSTM layers
             are the fused operation, and the file takes whole sequences, where
             all recurrent layers can be that and the number of time steps is
             fixed. Else, and with `streaming`, it takes one time step: GRU,
@@ -97,7 +101,8 @@ def export_tflite(
             keep them. The program resets the interpreter before each
             sequence where `micro.keeps_state` of the `Export` says so. With
             `tflite-micro` installed (`pip install "keras-iss[devices]"`), the
-            file also runs in that interpreter, which gives `micro.arena`.
+            file also runs in that interpreter, which gives `micro.arena`;
+            fused LSTM layers in 16 bits are verified there alone.
 
     Returns:
         An `Export` with the `path`, the `size` in bytes, the `operators`,
@@ -110,6 +115,7 @@ def export_tflite(
             quantized by Keras, or has a layer that the file cannot hold; the
             message names it.
         OSError: if the file cannot be written.
+        ImportError: if what converts or verifies the file is not installed.
         RuntimeError: if the file computes something else than the model.
 
     Example:

@@ -19,6 +19,8 @@ _ADDED_AS = {
 _HEADROOM = 1024
 _UNKNOWN_ARENA = 65536
 _PER_LINE = 12
+# Where TensorFlow Lite Micro has the numbers of a tensor.
+_FIELDS = {"int8": "int8", "int16": "i16", "int32": "i32", "int64": "i64"}
 
 
 def write_c_sources(
@@ -211,7 +213,8 @@ def _example(micro: Micro, name):
     )
     read = "\n".join(_read(x, name) for x in values)
     shown = "\n".join(
-        f"  Show(interpreter, {name}::{constant(x.name)}Output);"
+        f"  Show(interpreter.output({x.index})->data.{_FIELDS[x.dtype]},\n"
+        f"       {name}::{constant(x.name)}Output);"
         for x in micro.outputs
         if not x.state
     )
@@ -220,7 +223,9 @@ def _example(micro: Micro, name):
     what = "a time step" if micro.step else "a sequence"
     return f"""// Written by keras-iss: how a program runs {name}.
 #include <cmath>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "{name}.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
@@ -231,9 +236,12 @@ namespace {{
 
 alignas(16) std::uint8_t arena[{name}::kArenaSize];
 
-std::int8_t Quantize(float value, const {name}::Quantized& as) {{
+template <typename T>
+T Quantize(float value, const {name}::Quantized& as) {{
   const float whole = std::round(value / as.scale) + as.zero_point;
-  return static_cast<std::int8_t>(std::fmin(std::fmax(whole, -128), 127));
+  return static_cast<T>(std::fmin(
+      std::fmax(whole, std::numeric_limits<T>::min()),
+      std::numeric_limits<T>::max()));
 }}
 
 [[maybe_unused]] void Fill(tflite::MicroInterpreter& interpreter,
@@ -242,11 +250,12 @@ std::int8_t Quantize(float value, const {name}::Quantized& as) {{
               interpreter.input(as.index)->bytes);
 }}
 
-void Show(tflite::MicroInterpreter& interpreter, const {name}::Quantized& as) {{
-  const std::int8_t* values = interpreter.output(as.index)->data.int8;
+template <typename T>
+void Show(const T* values, const {name}::Quantized& as) {{
   for (int i = 0; i < as.count; ++i) {{
     MicroPrintf("%d: %f", i,
-                static_cast<double>(as.scale * (values[i] - as.zero_point)));
+                static_cast<double>(
+                    as.scale * static_cast<float>(values[i] - as.zero_point)));
   }}
 }}
 
@@ -285,11 +294,12 @@ int main() {{
 def _read(x: Tensor, name):
     as_it_is = f"static_cast<std::{x.dtype}_t>(Samples(i))"
     value = (
-        f"Quantize(Samples(i), {name}::{constant(x.name)}Input)"
+        f"Quantize<std::{x.dtype}_t>(\n"
+        f"        Samples(i), {name}::{constant(x.name)}Input)"
         if x.scale
         else as_it_is
     )
-    kind = {"int8": "int8", "int32": "i32", "int64": "i64"}[x.dtype]
+    kind = _FIELDS[x.dtype]
     return (
         f"  {{\n  const int count = {name}::{constant(x.name)}Input.count;\n"
         "  for (int i = 0; i < count; ++i) {\n"

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 
 from keras_iss._keras.layers import inner_layers
-from keras_iss.export import files, kernels, states
+from keras_iss.export import files, int16_activations, kernels, states
 from keras_iss.export.data import calls_of
 from keras_iss.export.lowering import lower
 from keras_iss.export.model import reset_function
@@ -41,7 +41,7 @@ def serving_function(function, batch, target):
 
 
 def converted(function, options, form, samples=None):
-    """The bytes of a file, as TensorFlow's converter writes it.
+    """A file as TensorFlow's converter writes it.
 
     Args:
         function: The `Callable` of the model.
@@ -49,11 +49,17 @@ def converted(function, options, form, samples=None):
         form: The `Form`.
         samples: For full integers, a list of arrays, one for each input.
 
+    Returns:
+        Tuple of the bytes of the file, in int8 where it is to be in full
+        integers, and of its constants before, as `constants_of` gives them,
+        where its activations are to be in 16 bits.
+
     Raises:
         ValueError: that names the layer and what cannot be converted.
     """
     module = tf.Module()
     module.kept = function.variables
+    constants = {}
     signatures = _signatures(function, form)
     with files.scratch() as scratch:
         folder = scratch / "model"
@@ -64,9 +70,10 @@ def converted(function, options, form, samples=None):
         if options.full_integers:
             calls = calls_of(samples, options.batch_size or 1)
             converter.representative_dataset = _dataset(function, calls, form)
-            _mend_between(converter, function.model.name, form)
+            kept = constants if options.wide else None
+            _mend_between(converter, function.model.name, form, kept)
         try:
-            return converter.convert()
+            return converter.convert(), constants
         except kernels.UnboundedError:
             raise
         except Exception as error:
@@ -102,7 +109,7 @@ def _converter(folder, signatures, options, size):
     converter.exclude_conversion_metadata = True
     converter.target_spec.supported_ops = [
         tf.lite.OpsSet.TFLITE_BUILTINS_INT8
-        if quantize == "int8_full"
+        if options.full_integers
         else tf.lite.OpsSet.TFLITE_BUILTINS
     ]
     if options.micro:
@@ -117,8 +124,16 @@ def _converter(folder, signatures, options, size):
     return converter
 
 
-def _mend_between(converter, model_name, form):
-    """Has a converter see to what LiteRT asks of full integers."""
+def _mend_between(converter, model_name, form, constants=None):
+    """Has a converter see to what LiteRT asks of full integers.
+
+    Args:
+        converter: The converter.
+        model_name: Name of the model.
+        form: The `Form`.
+        constants: Dict that takes what `constants_of` gives of the file
+            before it is quantized, or `None`.
+    """
     # Between the conversion and the calibration, and behind the calibration,
     # are the places to do so; no option of the converter leads there.
     quantize = converter._quantize
@@ -146,6 +161,8 @@ def _mend_between(converter, model_name, form):
         )
 
     def mended(content, *args, **kwargs):
+        if constants is not None:
+            constants.update(int16_activations.constants_of(content))
         return kernels.quantized(
             content, lambda content: checked(content, *args, **kwargs)
         )

@@ -186,3 +186,51 @@ def constant(model, tensor):
 def operation_name(code):
     """The name of a builtin operation."""
     return _OPERATORS[code]
+
+
+def operator_code(model, builtin, version):
+    """The number of an operation code, which is added if it is not there.
+
+    Args:
+        model: The `schema.ModelT`.
+        builtin: A value of `schema.BuiltinOperator`.
+        version: Integer, the version of the operation.
+    """
+    for number, code in enumerate(model.operatorCodes):
+        known = max(code.builtinCode, code.deprecatedBuiltinCode)
+        if (known, code.version) == (builtin, version):
+            return number
+    code = schema.OperatorCodeT()
+    code.builtinCode, code.version = builtin, version
+    code.deprecatedBuiltinCode = min(builtin, 127)
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def add_buffer(model, values):
+    """The number of a new buffer with the bytes of an array."""
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    return len(model.buffers) - 1
+
+
+def drop_unused(model, replaced):
+    """Empties what nothing reads any more, of the tensors replaced.
+
+    Args:
+        model: The `schema.ModelT`.
+        replaced: List of pairs of a graph and the number of a tensor in it.
+    """
+    for graph, number in replaced:
+        operations_of = graph.operators or ()
+        if not any(number in operation.inputs for operation in operations_of):
+            tensor = graph.tensors[number]
+            tensor.buffer, tensor.name = 0, b""
+    used = {
+        tensor.buffer for graph in model.subgraphs for tensor in graph.tensors
+    }
+    used |= {entry.buffer for entry in model.metadata or ()}
+    for number, buffer in enumerate(model.buffers):
+        if number not in used:
+            buffer.data = None

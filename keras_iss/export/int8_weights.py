@@ -11,8 +11,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_iss.export.flatbuffer import (
+    add_buffer,
     constant,
+    drop_unused,
     operations,
+    operator_code,
 )
 
 _Builtin = schema.BuiltinOperator
@@ -62,12 +65,12 @@ def quantize(model):
             old = operation.inputs[place]
             replaced.append((graph, old))
             operation.inputs[place] = _quantized(model, graph, old, kind.axis)
-        operation.opcodeIndex = _code(model, code, kind.version)
+        operation.opcodeIndex = operator_code(model, code, kind.version)
         if code == _Builtin.GATHER:
             _dequantize_output(model, graph, operation)
         elif hasattr(operation.builtinOptions, "asymmetricQuantizeInputs"):
             operation.builtinOptions.asymmetricQuantizeInputs = True
-    _drop_unused(model, replaced)
+    drop_unused(model, replaced)
 
 
 def _weights_of(model, graph, operation, kind):
@@ -105,12 +108,9 @@ def _quantized(model, graph, number, axis):
     largest = np.abs(values).max(axis=rest, keepdims=True)
     scale = np.where(largest > 0, largest, 1.0) / 127
     whole = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(whole.tobytes(), np.uint8)
-    model.buffers.append(buffer)
     new = schema.TensorT()
     new.name, new.type, new.shape = name, _INT8, old.shape
-    new.buffer = len(model.buffers) - 1
+    new.buffer = add_buffer(model, whole)
     new.hasRank = old.hasRank
     new.quantization = schema.QuantizationParametersT()
     new.quantization.scale = scale.ravel().astype(np.float32)
@@ -118,19 +118,6 @@ def _quantized(model, graph, number, axis):
     new.quantization.quantizedDimension = axis or 0
     graph.tensors.append(new)
     return len(graph.tensors) - 1
-
-
-def _code(model, builtin, version):
-    """The number of an operation code, which is added if it is not there."""
-    for number, code in enumerate(model.operatorCodes):
-        known = max(code.builtinCode, code.deprecatedBuiltinCode)
-        if (known, code.version) == (builtin, version):
-            return number
-    code = schema.OperatorCodeT()
-    code.builtinCode, code.version = builtin, version
-    code.deprecatedBuiltinCode = min(builtin, 127)
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1
 
 
 def _dequantize_output(model, graph, operation):
@@ -145,26 +132,12 @@ def _dequantize_output(model, graph, operation):
     graph.tensors.append(new)
     operation.outputs = np.array([len(graph.tensors) - 1], np.int32)
     back = schema.OperatorT()
-    back.opcodeIndex = _code(model, _Builtin.DEQUANTIZE, _DEQUANTIZE_VERSION)
+    back.opcodeIndex = operator_code(
+        model, _Builtin.DEQUANTIZE, _DEQUANTIZE_VERSION
+    )
     back.inputs = operation.outputs
     back.outputs = np.array([wanted], np.int32)
     position = next(
         i for i, other in enumerate(graph.operators) if other is operation
     )
     graph.operators.insert(position + 1, back)
-
-
-def _drop_unused(model, replaced):
-    """Empties what nothing reads any more, of the tensors replaced."""
-    for graph, number in replaced:
-        operations_of = graph.operators or ()
-        if not any(number in operation.inputs for operation in operations_of):
-            tensor = graph.tensors[number]
-            tensor.buffer, tensor.name = 0, b""
-    used = {
-        tensor.buffer for graph in model.subgraphs for tensor in graph.tensors
-    }
-    used |= {entry.buffer for entry in model.metadata or ()}
-    for number, buffer in enumerate(model.buffers):
-        if number not in used:
-            buffer.data = None

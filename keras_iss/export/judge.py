@@ -5,14 +5,24 @@ import numpy as np
 from keras_iss.export.differences import error_of
 from keras_iss.export.trials import VerificationError
 
-TOLERANCE = {None: 1e-4, "float16": 1e-2, "int8": 0.5, "int8_full": 0.5}
+TOLERANCE = {
+    None: 1e-4,
+    "float16": 1e-2,
+    "int8": 0.5,
+    "int8_full": 0.5,
+    "int16x8": 0.1,
+}
 ADVICE = {
     None: "",
     "float16": "quantize=None keeps more. ",
     "int8": 'quantize="float16" keeps more. ',
     "int8_full": (
-        'quantize="int8" keeps more, and so do more samples of '
+        'quantize="int16x8" keeps more, and so do more samples of '
         "representative_data. "
+    ),
+    "int16x8": (
+        "Weights are in 8 bits: see whether some are far larger than the "
+        "others. More samples of representative_data may do. "
     ),
 }
 
@@ -96,7 +106,7 @@ def judge_of(function, trials, options, where):
         function,
         trials,
         TOLERANCE[quantize],
-        "int8" in (quantize or ""),
+        options.integers,
         f"in {where}, with quantize={quantize!r},",
         ADVICE[quantize],
     )

@@ -6,6 +6,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_iss.export.flatbuffer import (
+    add_buffer,
     constant,
     loaded,
     operations,
@@ -118,11 +119,8 @@ def _make_room_for_bias(model, graph, operation, gate, bias):
 
 def _with(model, graph, old, values, scale):
     """The number of a new tensor like another, with other values."""
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-    model.buffers.append(buffer)
     new = copy.copy(old)
-    new.buffer = len(model.buffers) - 1
+    new.buffer = add_buffer(model, values)
     new.quantization = copy.copy(old.quantization)
     new.quantization.scale = np.array([scale], np.float32)
     graph.tensors.append(new)
@@ -177,11 +175,8 @@ def _make_zeros(model, tensor):
     zero = 0
     if known is not None and known.zeroPoint is not None:
         (zero,) = known.zeroPoint
-    buffer = schema.BufferT()
     values = np.full([int(size) for size in tensor.shape], zero, kind)
-    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    tensor.isVariable, tensor.buffer = False, len(model.buffers) - 1
+    tensor.isVariable, tensor.buffer = False, add_buffer(model, values)
 
 
 def mend_scales(model):

@@ -86,14 +86,16 @@ def measured(path, micro, function, options, form, trials):
         trials: The `Trials`.
 
     Returns:
-        `Micro`; as it was where `tflite-micro` is not installed.
+        Tuple of the `Micro`, as it was where `tflite-micro` is not installed,
+        and of a dict from the name of an output to its largest error there;
+        an empty one where nothing was compared.
 
     Raises:
         VerificationError: if TensorFlow Lite Micro cannot run the file, or
             computes something else.
     """
     if not can_run():
-        return micro
+        return micro, {}
     content = path.read_bytes()
     name = function.model.name
     if not options.verify:
@@ -102,7 +104,7 @@ def measured(path, micro, function, options, form, trials):
             for x in micro.inputs
             if not x.state
         }
-        return run(content, micro, [[zeros]], name)[0]
+        return run(content, micro, [[zeros]], name)[0], {}
     judge = judge_of(function, trials, options, "TensorFlow Lite Micro")
     for case in trials:
         sequences = [
@@ -127,7 +129,7 @@ def measured(path, micro, function, options, form, trials):
                 for steps, expected in zip(results, case.expected)
             ],
         )
-    return micro
+    return micro, judge.errors
 
 
 def _named(micro, function, values):
@@ -141,6 +143,21 @@ def _named(micro, function, values):
 
 def _whole(expected, steps, step):
     return joined(expected.shape, steps) if step else steps[0]
+
+
+def check_can_run(name):
+    """Raises an error if what only that interpreter runs cannot be run.
+
+    Args:
+        name: Name of the model.
+    """
+    if not can_run():
+        raise ImportError(
+            f"`{name}` has fused LSTM layers with activations in 16 bits, "
+            "which TensorFlow Lite Micro computes and LiteRT does not. To "
+            'verify the file: pip install "keras-iss[devices]". verify=False '
+            "writes it as it is. Nothing was written."
+        )
 
 
 def can_run():

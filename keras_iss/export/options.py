@@ -6,7 +6,7 @@ import typing
 
 import numpy as np
 
-Quantize = typing.Literal["float16", "int8", "int8_full"]
+Quantize = typing.Literal["float16", "int8", "int8_full", "int16x8"]
 RecurrentOp = typing.Literal["loop", "fused"]
 Target = typing.Literal["litert", "micro"]
 # Samples: an array, or several in a list or a dict by the names of inputs.
@@ -17,6 +17,7 @@ Data = (
 )
 
 QUANTIZE = (None, *typing.get_args(Quantize))
+FULL_INTEGERS = ("int8_full", "int16x8")
 RECURRENT_OPS = typing.get_args(RecurrentOp)
 TARGETS = typing.get_args(Target)
 
@@ -51,12 +52,14 @@ class Options:
         _check_choice("target", self.target, TARGETS)
         if self.micro:
             _check_micro(self.quantize, self.batch_size)
-            object.__setattr__(self, "quantize", "int8_full")
+            object.__setattr__(self, "quantize", self.quantize or "int8_full")
         _check_batch_size(self.batch_size)
         if self.batch_size is not None:
             # One of NumPy's is none that JSON can hold.
             object.__setattr__(self, "batch_size", int(self.batch_size))
         _check_representative_data(self.quantize, self.representative_data)
+        if self.wide and self.fused and not self.micro:
+            _refuse_wide_lstm()
 
     @property
     def micro(self):
@@ -66,12 +69,17 @@ class Options:
     @property
     def full_integers(self):
         """Whether the file holds nothing but integers."""
-        return self.quantize == "int8_full"
+        return self.quantize in FULL_INTEGERS
+
+    @property
+    def wide(self):
+        """Whether activations are in 16 bits, and weights in 8."""
+        return self.quantize == "int16x8"
 
     @property
     def integers(self):
         """Whether weights are to be in integers."""
-        return self.quantize in ("int8", "int8_full")
+        return self.quantize == "int8" or self.full_integers
 
     @property
     def fused(self):
@@ -108,10 +116,10 @@ def _check_batch_size(value):
 
 
 def _check_micro(quantize, batch_size):
-    if quantize not in (None, "int8_full"):
+    if quantize not in (None, *FULL_INTEGERS):
         raise ValueError(
             f'target="micro" writes files in full integers, not in '
-            f'quantize="{quantize}": leave quantize out.'
+            f'quantize="{quantize}": leave quantize out, or give "int16x8".'
         )
     if batch_size is None:
         raise ValueError(
@@ -121,15 +129,24 @@ def _check_micro(quantize, batch_size):
 
 
 def _check_representative_data(quantize, data):
-    if quantize == "int8_full" and data is None:
+    if quantize in FULL_INTEGERS and data is None:
         raise ValueError(
-            'quantize="int8_full" (and so target="micro") needs '
+            f'quantize="{quantize}" (and so target="micro") needs '
             "representative_data: some hundred samples of the model's "
             "inputs, from which it learns their range."
         )
-    if quantize != "int8_full" and data is not None:
+    if quantize not in FULL_INTEGERS and data is not None:
         raise ValueError(
             f"representative_data is of no use to quantize={quantize!r}; it "
-            'is for quantize="int8_full". To verify the file on samples, give '
-            "them as data=."
+            'is for quantize="int8_full" and "int16x8". To verify the file on '
+            "samples, give them as data=."
         )
+
+
+def _refuse_wide_lstm():
+    raise ValueError(
+        'quantize="int16x8" does not go with recurrent_op="fused": LiteRT\'s '
+        "fused LSTM reads activations in 8 bits only. TensorFlow Lite Micro's "
+        'reads 16: target="micro" writes a file for that. For LiteRT, leave '
+        "recurrent_op out."
+    )

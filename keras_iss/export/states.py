@@ -7,7 +7,12 @@ scale and one zero point.
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_iss.export.flatbuffer import loaded, operations, packed
+from keras_iss.export.flatbuffer import (
+    loaded,
+    operations,
+    operator_code,
+    packed,
+)
 
 _Builtin = schema.BuiltinOperator
 # Operations that give integers of one scale, whatever their range; see the
@@ -64,7 +69,7 @@ def requantize(model, pairs):
         graph.tensors.append(new)
         number = len(graph.tensors) - 1
         operation = schema.OperatorT()
-        operation.opcodeIndex = _code(model, _Builtin.QUANTIZE)
+        operation.opcodeIndex = operator_code(model, _Builtin.QUANTIZE, 2)
         operation.inputs = np.array([after], np.int32)
         operation.outputs = np.array([number], np.int32)
         graph.operators.append(operation)
@@ -95,14 +100,3 @@ def _same(one, other):
         one.scale[0] == other.scale[0]
         and one.zeroPoint[0] == other.zeroPoint[0]
     )
-
-
-def _code(model, builtin):
-    for number, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
-            return number
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = builtin
-    code.version = 2
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1

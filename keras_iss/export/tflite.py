@@ -7,6 +7,7 @@ from keras_iss.export import (
     files,
     flatbuffer,
     int8_weights,
+    int16_activations,
     kernels,
     micro,
     paths,
@@ -37,6 +38,7 @@ from keras_iss.version import __version__
 
 # What stays in float32 is spoken of from this part of a file on.
 _SMALL_PART = 0.1
+_FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 
 
 def export(model, path, options):
@@ -73,12 +75,14 @@ def _exported(function, path, options):
     )
     if form.stepper is not None:
         form.stepper.check(trials)
-    content = converted(function, options, form, samples)
+    content, constants = converted(function, options, form, samples)
     _check_builtin(function, content)
     metadata = _metadata(function, options, form)
     content, held = _finished(
-        content, function, options, metadata, form.stepper, samples
+        content, function, options, metadata, form.stepper, samples, constants
     )
+    # It is not needed, and may be large.
+    del constants
     notes = _notes_on_float(function.model.name, options, held, len(content))
     notes += form.notes
     unrolled = options.full_integers and not options.fused
@@ -88,15 +92,19 @@ def _exported(function, path, options):
     size, errors, device = len(content), {}, None
     if options.micro:
         device = micro.described(content, form)
+    in_litert = not (options.wide and _FUSED in operators)
+    if options.verify and not in_litert:
+        micro.check_can_run(function.model.name)
     with files.written(path, content) as file:
         # What follows needs the memory.
         del content
-        if options.verify:
+        if options.verify and in_litert:
             errors = verify_lite(file, trials, function, options, form)
         if options.micro:
-            device = micro.measured(
+            device, found = micro.measured(
                 file, device, function, options, form, trials
             )
+            errors = errors or found
     return Export(
         path,
         size,
@@ -121,7 +129,7 @@ def _samples(function, options):
         finite=True,
     )
     if not options.fused and not options.micro:
-        _check_fixed(function)
+        _check_fixed(function, options)
     return samples
 
 
@@ -150,7 +158,15 @@ def _check_builtin(function, content):
         )
 
 
-def _finished(content, function, options, metadata, stepper=None, samples=()):
+def _finished(
+    content,
+    function,
+    options,
+    metadata,
+    stepper=None,
+    samples=(),
+    constants=None,
+):
     """The converter's file as it is to be.
 
     Returns:
@@ -168,7 +184,9 @@ def _finished(content, function, options, metadata, stepper=None, samples=()):
         _check_ranges(function, model, samples)
         if stepper is not None and options.micro:
             states.requantize(model, stepper.state_pairs())
-        _check_computed(name, model)
+        _check_computed(name, options, model)
+    if options.wide:
+        int16_activations.widen(model, constants)
     held = weights(model, options.integers)
     _check_integers(name, options, held)
     flatbuffer.rename_inputs(model, _names(function, stepper))
@@ -188,14 +206,14 @@ def _names(function, stepper):
     return names
 
 
-def _check_computed(name, model):
+def _check_computed(name, options, model):
     """Raises an error if a file in full integers computes in float."""
     for tensor, operation in computed_in_float(model).items():
         raise ValueError(
             f"`{name}` needs {operation} for `{tensor}`, which LiteRT has in "
-            'float only, and quantize="int8_full" is for hardware without '
-            'floats. Replace the layer, or use quantize="int8". Nothing was '
-            "written."
+            f'float only, and quantize="{options.quantize}" is for hardware '
+            'without floats. Replace the layer, or use quantize="int8". '
+            "Nothing was written."
         )
 
 
@@ -257,23 +275,29 @@ def _notes_on_size(function, options, size, metadata):
     least = sum(x.shape.num_elements() * 4 for x in function.variables)
     if not recurrent_layers(function.model) or size < least:
         return []
+    quantize = options.quantize
     options = dataclasses.replace(
         options, quantize=None, representative_data=None
     )
-    plain = converted(function, options, form_of(function, options))
+    plain, _ = converted(function, options, form_of(function, options))
     plain = len(_finished(plain, function, options, metadata)[0])
     if size < 2 * plain:
         return []
+    one_operation = (
+        'target="micro" has a file of one time step; '
+        if quantize == "int16x8"
+        else 'recurrent_op="fused" has one operation for an LSTM layer; '
+    )
     return [
-        f'quantize="int8_full" writes {size:,} bytes for '
+        f'quantize="{quantize}" writes {size:,} bytes for '
         f"`{function.model.name}`, and quantize=None {plain:,}: LiteRT has no "
         "loop in full integers, so that every time step has operations of its "
-        'own. recurrent_op="fused" has one operation for an LSTM layer; '
+        f"own. {one_operation}"
         'quantize="int8" has a loop; fewer time steps make a smaller file.'
     ]
 
 
-def _check_fixed(function):
+def _check_fixed(function, options):
     """Full integers have no loops: time must be fixed to be unrolled."""
     recurrent = recurrent_layers(function.model)
     if not recurrent:
@@ -281,7 +305,8 @@ def _check_fixed(function):
     for x in function.inputs:
         if None in x.shape[1:]:
             raise ValueError(
-                f'quantize="int8_full" cannot serve `{recurrent[0].name}` '
+                f'quantize="{options.quantize}" cannot serve '
+                f"`{recurrent[0].name}` "
                 f"with a number of time steps left open (input `{x.name}` "
                 f"has the shape {x.shape}): LiteRT has no loop in full "
                 "integers, so that the steps are unrolled. Give the model an "

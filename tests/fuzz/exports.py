@@ -16,8 +16,15 @@ from tests.fuzz.run import kind_of_reason, message_of, place
 
 prepare = runs.prepare
 
-QUANTIZE = {None: 5, "float16": 1, "int8": 2, "int8_full": 1}
-TOLERANCE = {None: 1e-4, "float16": 2e-2, "int8": 1.0, "int8_full": 1.0}
+QUANTIZE = {None: 5, "float16": 1, "int8": 2, "int8_full": 1, "int16x8": 1}
+TOLERANCE = {
+    None: 1e-4,
+    "float16": 2e-2,
+    "int8": 1.0,
+    "int8_full": 1.0,
+    "int16x8": 0.5,
+}
+FULL_INTEGERS = ("int8_full", "int16x8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Settings:
         options = {}
         if self.quantize:
             options["quantize"] = repr(self.quantize)
-        if self.quantize == "int8_full":
+        if self.quantize in FULL_INTEGERS:
             options["representative_data"] = (
                 f"samples_of(inputs, {self.seed}, 20)"
             )
@@ -73,7 +80,8 @@ def settings_of(seed, number):
         is_saved_model=generator.random() < 0.15,
         quantize=quantize,
         batch=generator.choice((1, 1, 2, None)),
-        fused=generator.random() < 0.2,
+        # LiteRT's fused operation has no activations in 16 bits.
+        fused=generator.random() < 0.2 and quantize != "int16x8",
         streaming=generator.random() < 0.15,
         # Of a quantized file, nothing else says whether it is good enough.
         verify=(quantize or "float16") != "float16" or generator.random() < 0.5,
@@ -115,7 +123,9 @@ def _drawn(seed, number, settings):
 
 def _texts(graph, settings):
     """The graph with any number of time steps, and with a fixed one."""
-    is_open = graph.open_text is not None and settings.quantize != "int8_full"
+    is_open = (
+        graph.open_text is not None and settings.quantize not in FULL_INTEGERS
+    )
     return [graph.open_text, graph.text] if is_open else [graph.text]
 
 
@@ -204,7 +214,7 @@ def _judge(error, line, settings, outcome):
         what += " fused"
     step = "export" if exporting else "run"
     outcome.kind = f"{what}, {step}: {place(error)}"
-    quantized = settings.quantize in ("int8", "int8_full")
+    quantized = settings.quantize in ("int8", *FULL_INTEGERS)
     not_good_enough = (
         exporting and quantized and isinstance(error, RuntimeError)
     )

@@ -17,7 +17,8 @@ from keras_iss.cli.arguments import (
 )
 from keras_iss.cli.library import library
 
-_QUANTIZE = ("float16", "int8", "int8_full")
+_QUANTIZE = ("float16", "int8", "int8_full", "int16x8")
+_FULL_INTEGERS = ("int8_full", "int16x8")
 # What calibrates integers; more samples take longer and change little.
 _REPRESENTATIVE = 300
 
@@ -39,8 +40,9 @@ def export(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="float16, int8 (weights) or int8_full (activations too, "
-            "which needs --data). Of a .tflite file.",
+            help="float16, int8 (weights), int8_full (activations too) or "
+            "int16x8 (activations in 16 bits); the last two need --data. Of a "
+            ".tflite file.",
             show_default=False,
         ),
     ] = None,
@@ -71,8 +73,8 @@ def export(
         typer.Option(
             "--target",
             metavar="KIND",
-            help="litert, or micro for TensorFlow Lite Micro: full integers, "
-            "which needs --data. Of a .tflite file.",
+            help="litert, or micro for TensorFlow Lite Micro: full integers "
+            "(int8_full, or int16x8), which need --data. Of a .tflite file.",
         ),
     ] = "litert",
     verify: Annotated[
@@ -104,7 +106,7 @@ def export(
         found = found.fitting(KerasRunner(loaded).inputs)
     inputs = found and found.inputs
     if lite:
-        full = quantize == "int8_full" or runtime == "micro"
+        full = quantize in _FULL_INTEGERS or runtime == "micro"
         done = keras_iss.export_tflite(
             loaded,
             target,
@@ -154,9 +156,9 @@ def _check(target, lite, onnx, quantize, recurrent_op, streaming, data):
             f"file, and `{target}` is "
             + ("an .onnx file." if onnx else "a folder.")
         )
-    if quantize == "int8_full" and data is None:
+    if quantize in _FULL_INTEGERS and data is None:
         raise typer.BadParameter(
-            "--quantize int8_full learns the range of activations from "
+            f"--quantize {quantize} learns the range of activations from "
             "samples: add --data."
         )
 
@@ -169,10 +171,10 @@ def _check_runtime(runtime, lite, quantize, data):
         )
     if runtime == "litert":
         return
-    if not lite or quantize not in (None, "int8_full"):
+    if not lite or quantize not in (None, *_FULL_INTEGERS):
         raise typer.BadParameter(
             "--target micro writes a .tflite file in full integers: give "
-            "such a path, and leave --quantize out."
+            "such a path, and leave --quantize out or give int16x8."
         )
     if data is None:
         raise typer.BadParameter(
