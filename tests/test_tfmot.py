@@ -85,6 +85,50 @@ def test_a_model_goes_there_and_back_with_its_outputs_and_names(build):
     assert back.count_params() == model.count_params()
 
 
+@pytest.mark.parametrize("how", ["cloned", "loaded"])
+def test_masks_that_are_arguments_go_there_too(how, tmp_path):
+    """As they are in a model that was cloned or loaded."""
+    tokens = keras.Input((6,), dtype="int32", name="tokens")
+    frames = keras.Input((6, 3), name="frames")
+    x = L.Embedding(9, 4, mask_zero=True)(tokens)
+    x = L.GRU(3, return_sequences=True)(L.Dropout(0.1)(x))
+    y = L.LSTM(4, return_sequences=True)(L.Masking()(frames))
+    both = [L.GlobalAveragePooling1D()(x), L.GlobalAveragePooling1D()(y)]
+    model = keras.Model([tokens, frames], L.Concatenate()(both))
+    if how == "cloned":
+        other = keras.models.clone_model(model)
+        other.set_weights(model.get_weights())
+    else:
+        model.save(tmp_path / "model.keras")
+        other = keras.models.load_model(tmp_path / "model.keras")
+    inputs = [
+        np.array([[1, 2, 3, 0, 0, 0], [4, 0, 6, 7, 8, 0]], "int32"),
+        np.ones((2, 6, 3), "float32") * [[[1]] * 3 + [[0]] * 3],
+    ]
+    expected = keras.ops.convert_to_numpy(model(inputs))
+    for x in (tfmot.to_tf_keras(model), tfmot.to_tf_keras(other)):
+        np.testing.assert_allclose(x(inputs), expected, atol=1e-6)
+
+
+def test_a_mask_that_keras_2_would_not_find_is_not_dropped():
+    x = keras.Input((6, 3))
+    seen = keras.Input((6,), dtype="bool")
+    y = L.LSTM(4)(L.Dense(2)(x), mask=seen)
+    there = tfmot.to_tf_keras(keras.Model([x, seen], y))
+    inputs = [np.ones((1, 6, 3)), np.array([[1, 1, 1, 0, 0, 0]], bool)]
+    assert not np.allclose(
+        there(inputs), there([inputs[0], np.ones((1, 6), bool)])
+    )
+    # The mask of the first layer, which the Dense between does not hand on.
+    masked = L.Masking()(x)
+    flat = L.Flatten()(masked)
+    again = L.Reshape((6, 3))(flat)
+    y = L.LSTM(4)(again, mask=L.Masking().compute_mask(x))
+    model = keras.models.clone_model(keras.Model(x, y))
+    with pytest.raises((ValueError, VerificationError)):
+        tfmot.to_tf_keras(model)
+
+
 class Own(L.Layer):
     """A layer of one's own."""
 

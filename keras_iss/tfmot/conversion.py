@@ -283,12 +283,39 @@ class Conversion:
 def _graph_3(model):
     function = functional_of(model)
     graph = graph_of(function)
+    of_masks = _makers_of_masks(graph)
     nodes = [
         (node.operation, node.args, dict(node.kwargs), node.outputs)
         for node in graph.nodes
-        if not node.only_for_masks
+        if not node.only_for_masks and id(node) not in of_masks
     ]
     return nodes, graph.inputs, graph.outputs
+
+
+def _makers_of_masks(graph):
+    """The `id`s of the operations that compute what Keras 2 finds by itself.
+
+    In a model that was cloned or loaded, the masks of `Masking` and of
+    `Embedding` are arguments like others.
+    """
+    masked = {
+        id(x)
+        for node in graph.nodes
+        if isinstance(node.operation, keras.layers.Masking)
+        or getattr(node.operation, "mask_zero", False)
+        for x in node.data
+    }
+    found, masks = set(), set()
+    for node in graph.nodes:
+        kind, read = type(node.operation).__name__, set(map(id, node.data))
+        if isinstance(node.operation, keras.layers.Layer):
+            continue
+        if (kind == "NotEqual" and read & masked) or (
+            kind == "Any" and read <= masks
+        ):
+            found.add(id(node))
+            masks.update(map(id, node.outputs))
+    return found
 
 
 def _set_trainable(new, old):
