@@ -1,7 +1,7 @@
 """Trains on one device and on several, and compares. Run as a script.
 
 python -m tests.distributed mirrored|data_parallel HOW
-python -m tests.distributed ddp|multi_worker HOW RANK PORT [PORT]
+python -m tests.distributed ddp|multi_worker|multi_process HOW RANK PORT [PORT]
 """
 
 import json
@@ -33,6 +33,14 @@ if KIND == "multi_worker":
     )
     # Before anything else is computed, says TensorFlow.
     WORKERS = tf.distribute.MultiWorkerMirroredStrategy()
+
+if KIND == "multi_process":
+    import jax
+
+    RANK, PORT = map(int, sys.argv[3:])
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # Each process has one device.
+    jax.config.update("jax_num_cpu_devices", 1)
 
 import keras
 from keras import layers
@@ -78,20 +86,27 @@ def data():
     return x, rng.normal(size=(32, 2)).astype("float32")
 
 
-def train():
-    """The model after `fit`, as everywhere, and its outputs."""
-    x, y = data()
+def train(part=slice(None), processes=1):
+    """The model after `fit`, as everywhere, and its outputs.
+
+    In several processes, Keras' `predict` does not run on JAX.
+
+    Args:
+        part: Index of the samples that this process has.
+        processes: Integer, those among which each batch is divided.
+    """
+    x, y = (array[part] for array in data())
     model = keras_iss.fit(
         compiled(),
         x,
         y,
-        batch_size=BATCH,
+        batch_size=BATCH // processes,
         epochs=EPOCHS,
         shuffle=False,
         verbose=0,
         callbacks=callbacks(),
     )
-    return model, model.predict(x, verbose=0)
+    return model, None if processes > 1 else model.predict(x, verbose=0)
 
 
 def compare(alone, several):
@@ -127,6 +142,31 @@ def data_parallel():
         keras.distribution.DataParallel(devices=devices)
     )
     compare(alone, train())
+
+
+def multi_process():
+    """In two processes, each with its part of every batch."""
+    keras.distribution.initialize(
+        f"127.0.0.1:{PORT}", num_processes=2, process_id=RANK
+    )
+    alone = train()
+    keras.distribution.set_distribution(
+        keras.distribution.DataParallel(
+            devices=keras.distribution.list_devices(), auto_shard_dataset=False
+        )
+    )
+    mine = np.arange(len(data()[0])).reshape(-1, 2, BATCH // 2)[:, RANK]
+    several, _ = train(mine.ravel(), processes=2)
+    compare(alone, copied_to_one_device(several))
+
+
+def copied_to_one_device(model):
+    """A model of no distribution with the same weights, and its outputs."""
+    weights = model.get_weights()
+    keras.distribution.set_distribution(None)
+    copy = keras.models.clone_model(model)
+    copy.set_weights(weights)
+    return copy, keras.ops.convert_to_numpy(copy(data()[0]))
 
 
 def multi_worker():
@@ -220,4 +260,5 @@ if __name__ == "__main__":
         "data_parallel": data_parallel,
         "ddp": ddp,
         "multi_worker": multi_worker,
+        "multi_process": multi_process,
     }[KIND]()

@@ -49,7 +49,11 @@ CASES = {
         ("multi_worker", "regularizer"),
         ("multi_worker", "proximal"),
     ],
-    "jax": [("data_parallel", "proximal budget")],
+    "jax": [
+        ("data_parallel", "proximal budget"),
+        ("multi_process", "proximal budget"),
+        ("multi_process", "regularizer"),
+    ],
     "torch": [("ddp", "regularizer"), ("ddp", "proximal")],
 }[BACKEND]
 
@@ -58,7 +62,7 @@ CASES = {
 def test_two_devices_give_what_one_gives(kind, how):
     """And a model that was made for one is refused, where Keras would fail."""
     # One process, or two that meet at one port, or have one each.
-    ports = free_ports({"ddp": 1, "multi_worker": 2}.get(kind, 0))
+    ports = free_ports({"ddp": 1, "multi_process": 1, "multi_worker": 2}.get(kind, 0))
     if ports:
         running = [start(kind, how, rank, *ports) for rank in (0, 1)]
     else:
