@@ -59,7 +59,8 @@ def trained(job, seed, epochs, last_epochs, iss):
     Args:
         job: The `Job` of the example.
         seed: Integer.
-        epochs, last_epochs: Integers.
+        epochs: Integer, the first.
+        last_epochs: Integer, those after them.
         iss: Whether `ISSBudget` takes units out, in the first epochs.
     """
     fit = {"batch_size": job.batch, "verbose": 0}
@@ -114,9 +115,7 @@ def clustered(model, job, epochs):
         ),
     )
     compiled(wrapped, tf_keras, job.rate / 10)
-    wrapped.fit(
-        *job.train, epochs=epochs, batch_size=job.batch, verbose=0
-    )
+    wrapped.fit(*job.train, epochs=epochs, batch_size=job.batch, verbose=0)
     return from_tf_keras(clustering.strip_clustering(wrapped))
 
 
@@ -219,9 +218,7 @@ def table_of(seeds):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0]
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()

@@ -62,7 +62,9 @@ CASES = {
 def test_two_devices_give_what_one_gives(kind, how):
     """And a model that was made for one is refused, where Keras would fail."""
     # One process, or two that meet at one port, or have one each.
-    ports = free_ports({"ddp": 1, "multi_process": 1, "multi_worker": 2}.get(kind, 0))
+    ports = free_ports(
+        {"ddp": 1, "multi_process": 1, "multi_worker": 2}.get(kind, 0)
+    )
     if ports:
         running = [start(kind, how, rank, *ports) for rank in (0, 1)]
     else:

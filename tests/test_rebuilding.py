@@ -45,6 +45,12 @@ def same_outputs(first, second, x, tolerance=1e-5):
         )
 
 
+def mask_of(output):
+    """The mask that an output carries, as an array, or `None`."""
+    mask = keras.src.backend.get_keras_mask(output)
+    return None if mask is None else ops.convert_to_numpy(mask)
+
+
 def after_lstm(*more):
     """A model with some layers behind an LSTM and a dense layer."""
     x = sequence()
@@ -1210,6 +1216,47 @@ def uneven_backwards(units):
 def test_a_model_in_a_wrapper_without_a_rule_stays_as_it_is(inside):
     model = after_lstm(layers.Dense(6), Twice(inside(), name="wrapper"))
     shrunk(model, {"lstm": [0, 1, 3]})
+
+
+@pytest.mark.parametrize("between", ["nothing", "dropout", "masking", "lstm"])
+@pytest.mark.parametrize("merge_mode", ["concat", None])
+def test_directions_with_initial_states_keep_the_mask_of_their_output(
+    between, merge_mode
+):
+    """Keras gives them none, and the mask goes on behind them."""
+    words, x = keras.Input((None,), dtype="int32"), keras.Input((None, 3))
+    h = layers.Embedding(10, 4, mask_zero=between != "masking")(words)
+    if between != "nothing":
+        h = {
+            "dropout": layers.Dropout(0.1),
+            "masking": layers.Masking(),
+            "lstm": layers.LSTM(4, return_sequences=True, name="before"),
+        }[between](h)
+    states = [
+        state
+        for name in ("first", "second")
+        for state in layers.LSTM(4, return_state=True, name=name)(x)[1:]
+    ]
+    both = layers.Bidirectional(
+        layers.LSTM(4, return_sequences=True), merge_mode, name="both"
+    )(h, initial_state=states)
+    model = keras.Model(
+        [words, x], [layers.Dense(2)(y) for y in keras.tree.flatten(both)]
+    )
+    small = shrunk(model, {"first": [0, 1, 3], "second": [0, 2]})
+    inputs = [
+        np.array([[1, 2, 0, 0], [0, 3, 4, 5]]),
+        np.random.default_rng(0).normal(size=(2, 4, 3)),
+    ]
+    masks = [
+        [mask_of(y) for y in keras.tree.flatten(each(inputs))]
+        for each in (model, small)
+    ]
+    assert between == "masking" or masks[0][0] is not None
+    for one, other in zip(*masks, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert (one == other).all()
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -68,6 +68,16 @@ class MeanOfMasked(layers.Layer):
         return ops.where(ops.expand_dims(mask, -1), x, x - mean)
 
 
+class MaskOfWide(MeanOfMasked):
+    """Hands its mask on by how many units it sees."""
+
+    def call(self, x):
+        return 2 * x
+
+    def compute_mask(self, x, mask=None):
+        return mask if x.shape[-1] == 6 else None
+
+
 def with_layer(cls, x=None, **kwargs):
     x = sequence() if x is None else x
     h = x
@@ -99,6 +109,15 @@ def test_masked_steps_are_compared_where_the_model_masks(wrong_rule):
     keras_iss.shrink(with_layer(MeanOfMasked), keep={"lstm": 3})
     with pytest.raises(VerificationError, match="`between`"):
         keras_iss.shrink(with_layer(MeanOfMasked, tokens()), keep={"lstm": 3})
+
+
+def test_masks_of_outputs_are_compared(wrong_rule):
+    """A loss leaves out what they do."""
+    wrong_rule(MaskOfWide)
+    keras_iss.shrink(with_layer(MaskOfWide), keep={"lstm": 3})
+    model = with_layer(MaskOfWide, tokens())
+    with pytest.raises(VerificationError, match="masks of output 0 differ"):
+        keras_iss.shrink(model, keep={"lstm": 3})
 
 
 @not_compiled

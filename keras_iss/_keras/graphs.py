@@ -45,16 +45,31 @@ def nodes_in_order(function):
     """
     by_depth = function._nodes_by_depth
     return [
-        (
-            node.operation,
-            tuple(node.arguments.args),
-            dict(node.arguments.kwargs),
-            node.outputs,
-        )
+        _as_call(node)
         for depth in sorted(by_depth, reverse=True)
         for node in by_depth[depth]
         if not node.is_input
     ]
+
+
+def _as_call(node):
+    return (
+        node.operation,
+        tuple(node.arguments.args),
+        dict(node.arguments.kwargs),
+        node.outputs,
+    )
+
+
+def call_behind(tensor):
+    """The call that a symbolic tensor is an output of.
+
+    Returns:
+        As those of `nodes_in_order`, or `None` for an input.
+    """
+    operation, number, _ = tensor._keras_history
+    node = operation._inbound_nodes[number]
+    return None if node.is_input else _as_call(node)
 
 
 def inputs_as_given(function):

@@ -32,7 +32,7 @@ def _units(layer, cut):
     return keras.tree.flatten(layer.state_size)[0]
 
 
-def expanded(old, tensors, masked, training, operation):
+def expanded(old, tensors, with_a_mask, masked, training, operation):
     """A model that takes the place of a `Bidirectional`.
 
     Of two layers and a concatenation. Flipping the backward output loses its
@@ -43,15 +43,18 @@ def expanded(old, tensors, masked, training, operation):
         old: `keras.layers.Bidirectional`.
         tensors: List of what it is called on: the sequences, the initial
             states and the mask, where there are any.
-        masked: Boolean, whether the last of them is a mask.
+        with_a_mask: Boolean, whether the last of them is the mask of what it
+            returns.
+        masked: Boolean, whether its directions are given that, too.
         training: What it is told of the phase, or `None`.
         operation: Function from an old layer to the new one.
     """
     inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in tensors]
     sequences, *states = inputs
     given = {} if training is None else {"training": training}
+    mask = states.pop() if with_a_mask else None
     if masked:
-        given["mask"] = states.pop()
+        given["mask"] = mask
     half = len(states) // 2
     directions = []
     for layer, initial in (
@@ -67,9 +70,9 @@ def expanded(old, tensors, masked, training, operation):
     outputs = [forward, backward]
     if old.merge_mode == "concat":
         outputs = [keras.ops.concatenate(outputs, axis=-1)]
-    if masked and old.return_sequences:
+    if with_a_mask and old.return_sequences:
         outputs = [
-            with_mask(x, given["mask"], f"{old.name}_mask_{i}")
+            with_mask(x, mask, f"{old.name}_mask_{i}")
             for i, x in enumerate(outputs)
         ]
     outputs += [*first, *second]

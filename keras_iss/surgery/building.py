@@ -26,6 +26,7 @@ from keras_iss._keras.layers import (
     replace_layer,
     state_of,
 )
+from keras_iss._keras.masks import attached_mask
 from keras_iss._keras.models import layers_with_inputs
 from keras_iss._messages import quoted
 from keras_iss._objects import remade, unbuilt
@@ -339,7 +340,7 @@ class Builder:
     def new_call(self, node, args, kwargs):
         """Calls what has taken the place of an operation."""
         if is_expanded(node.operation, self.cut):
-            return self._call_expanded(node.operation, *args, **kwargs)
+            return self._call_expanded(node, *args, **kwargs)
         return self.operation(node.operation)(*args, **kwargs)
 
     def attach_masks(self):
@@ -358,15 +359,22 @@ class Builder:
         return self.variables[id(argument)]
 
     def _call_expanded(
-        self, old, sequences, initial_state=None, mask=None, training=None
+        self, node, sequences, initial_state=None, mask=None, training=None
     ):
         """Calls what takes the place of a `Bidirectional`."""
+        old = node.operation
         tensors = [sequences, *(initial_state or ())]
+        masked = mask is not None
+        if not masked and attached_mask(node.outputs[0]) is not None:
+            # With initial states, the output has a mask that no direction
+            # is given.
+            read = (*node.args, node.kwargs.get("sequences"))[0]
+            mask = self._calls.mask_of(read)
         if mask is not None:
             tensors.append(mask)
         if id(old) not in self._made:
             block = expanded(
-                old, tensors, mask is not None, training, self.operation
+                old, tensors, mask is not None, masked, training, self.operation
             )
             self._made[id(old)] = (block, old)
         block = self._made[id(old)][0]

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_iss._keras.graphs import call_behind
 from keras_iss._keras.masks import attach_mask, attached_mask, detach_masks
 from keras_iss.surgery.outputs import with_mask
 
@@ -57,7 +58,7 @@ class Calls:
         """
         masks = {id(self._tensors[id(x)]): None for x in node.unmasked}
         for x in node.unmasking:
-            mask = self._mask_of(x)
+            mask = self.mask_of(x)
             if mask is not None:
                 masks[id(self._tensors[id(x)])] = mask
         if masks:
@@ -88,12 +89,39 @@ class Calls:
                             self._tensors[id(old)], self._tensors[id(mask)]
                         )
 
-    def _mask_of(self, old):
+    def mask_of(self, old):
         """The new mask of an old tensor, or `None` if it is not in sight."""
         known = self._masks.get(id(self._tensors[id(old)]))
-        if known is None:
-            known = self._tensors.get(id(attached_mask(old)))
+        mask = attached_mask(old)
+        if known is None and mask is not None:
+            known = self._computed_anew(mask)
         return known
+
+    def _computed_anew(self, old):
+        """The new tensor for one that only masks are computed from.
+
+        Returns:
+            `keras.KerasTensor`, or `None` if a layer gives the old one.
+        """
+        if id(old) in self._tensors:
+            return self._tensors[id(old)]
+        call = call_behind(old)
+        if call is None or isinstance(call[0], keras.layers.Layer):
+            return None
+        operation, args, kwargs, outputs = call
+        new = {
+            id(x): self._computed_anew(x)
+            for x in keras.tree.flatten((args, kwargs))
+            if isinstance(x, keras.KerasTensor)
+        }
+        if None in new.values():
+            return None
+        args, kwargs = keras.tree.map_structure(
+            lambda x: new.get(id(x), x), (args, kwargs)
+        )
+        made = keras.tree.flatten(operation(*args, **kwargs))
+        self.remember(outputs, made)
+        return self._tensors[id(old)]
 
     def _with_mask(self, tensor, mask):
         """The same numbers, in a tensor that carries this mask or none."""

@@ -1,5 +1,6 @@
 """Whether a smaller model computes what the pruned one does."""
 
+import dataclasses
 import math
 import warnings
 
@@ -70,6 +71,8 @@ class _Comparison:
         self._factor = _HALF_FACTOR if half else 1
         # What is called instead of a model.
         self._calls = {}
+        # The masks of the last outputs of each.
+        self._masks = {}
 
     def run(self, data):
         if data is None and self._is_same_in_short():
@@ -136,9 +139,11 @@ class _Comparison:
             if not _are_finite(expected):
                 # A logarithm or a root, maybe.
                 positive = sampler.draw(seed, length, positive=True)
+                masks = self._masks[id(self._old)]
                 others, _ = self._outputs(self._old, positive)
                 if _are_finite(others):
                     return positive, others
+                self._masks[id(self._old)] = masks
             return inputs, expected
         warnings.warn(
             f"The smaller model of `{self._old.name}` was not compared with "
@@ -166,7 +171,7 @@ class _Comparison:
             return training, None, error
         largest = self._largest_error(expected, got)
         if largest is None:
-            return None
+            return self._difference_of_masks(training)
         again, _ = self._outputs(self._old, inputs, training)
         if self._largest_error(expected, again) is not None:
             # Something random that Keras knows nothing of.
@@ -177,12 +182,38 @@ class _Comparison:
             return None
         return training, layer, largest
 
+    def _difference_of_masks(self, training):
+        """Losses and metrics leave out what the mask of an output does."""
+        if self._calls:
+            # Layers called by themselves may hand on others.
+            return None
+        before, after = (
+            self._masks[id(model)] for model in (self._old, self._new)
+        )
+        for i, (mask, other) in enumerate(zip(before, after, strict=True)):
+            if (mask is None) != (other is None) or (
+                mask is not None and not np.array_equal(mask, other)
+            ):
+                return training, None, _Mask(i)
+        return None
+
     def _outputs(self, model, inputs, training=False):
         values = self._values if model is self._old else ()
         caller = self._calls.get(id(model), model)
-        outputs, drew = call_without_effects(
-            model, lambda x: caller(x, training=training), inputs, values
-        )
+        has_mask = []
+
+        def call(x):
+            outputs = keras.tree.flatten(caller(x, training=training))
+            masks = list(map(attached_mask, outputs))
+            has_mask[:] = [mask is not None for mask in masks]
+            return outputs + [mask for mask in masks if mask is not None]
+
+        found, drew = call_without_effects(model, call, inputs, values)
+        outputs, masks = found[: len(has_mask)], iter(found[len(has_mask) :])
+        self._masks[id(model)] = [
+            keras.ops.convert_to_numpy(next(masks)) if has else None
+            for has in has_mask
+        ]
         return list(map(_to_numpy, outputs)), drew
 
     def _largest_error(self, expected, got):
@@ -269,6 +300,11 @@ class _Comparison:
         )
         if isinstance(error, Exception):
             begin += f"it fails ({message_of(error)}). "
+        elif isinstance(error, _Mask):
+            begin += (
+                f"the masks of output {error.output} differ, which its loss "
+                "reads. "
+            )
         elif layer is None:
             begin += f"the outputs differ by {error:.2g} of their size. "
         else:
@@ -281,6 +317,13 @@ class _Comparison:
             "`get_config` leaves out or its rule says; else please report it. "
             "`verify=False` gives the smaller model all the same."
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mask:
+    """The masks of an output differ, and its numbers do not."""
+
+    output: int
 
 
 def _is_large(model):
