@@ -61,17 +61,6 @@ def _as_call(node):
     )
 
 
-def call_behind(tensor):
-    """The call that a symbolic tensor is an output of.
-
-    Returns:
-        As those of `nodes_in_order`, or `None` for an input.
-    """
-    operation, number, _ = tensor._keras_history
-    node = operation._inbound_nodes[number]
-    return None if node.is_input else _as_call(node)
-
-
 def inputs_as_given(function):
     """The symbolic inputs of a `keras.Function`, nested as it takes them."""
     return function._inputs_struct
@@ -100,12 +89,7 @@ def call_behind(tensor):
     node = history.operation._inbound_nodes[history.node_index]
     if node.is_input:
         return None
-    return (
-        node.operation,
-        tuple(node.arguments.args),
-        dict(node.arguments.kwargs),
-        node.outputs,
-    )
+    return _as_call(node)
 
 
 @contextlib.contextmanager
