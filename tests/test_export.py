@@ -579,12 +579,9 @@ NOT_STREAMED = {
     "initial_state": lambda x: layers.GRU(4, name="culprit")(
         x, initial_state=layers.Dense(4)(ops.mean(x, 1))
     ),
-    "convolution": lambda x: layers.LSTM(4)(
-        layers.Conv1D(3, 3, padding="causal")(x)
-    ),
-    "convolution behind": lambda x: layers.Conv1D(3, 3, padding="same")(
-        layers.LSTM(4, return_sequences=True)(x)
-    ),
+    "convolution": lambda x: layers.Conv1D(
+        3, 3, padding="same", name="culprit"
+    )(layers.LSTM(4, return_sequences=True)(x)),
     "mean over time": lambda x: ops.mean(
         layers.LSTM(4, return_sequences=True)(x), axis=1
     ),

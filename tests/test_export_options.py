@@ -44,13 +44,23 @@ BAD = {
         ValueError,
         "of no use",
     ),
+    "streaming str": (
+        {"streaming": "no"},
+        TypeError,
+        "`streaming` must be True",
+    ),
+    "streaming None": ({"streaming": None}, TypeError, "how many time steps"),
+    "streaming 1.5": ({"streaming": 1.5}, TypeError, "how many time steps"),
+    "streaming 0": ({"streaming": 0}, ValueError, "streaming=0 is no number"),
+    "streaming -2": ({"streaming": -2}, ValueError, "streaming=-2 is no"),
+    "step_only": ({"step_only": True}, ValueError, "give streaming=True"),
 } | {
     f"{name} {value!r}": (
         {name: value},
         TypeError,
         f"`{name}` must be True or False. Received: {value!r}",
     )
-    for name in ("verify", "streaming")
+    for name in ("verify", "step_only")
     for value in ("no", 1, None)
 }
 
@@ -83,6 +93,12 @@ def test_numbers_and_booleans_of_numpy_are_taken():
         recurrent_op="fused",
     )
     assert options.full_integers and options.fused
+    assert [Options(streaming=x).frames for x in (False, np.bool_(1), 1)] == [
+        0,
+        1,
+        1,
+    ]
+    assert Options(streaming=np.int64(4), step_only=np.bool_(True)).frames == 4
     assert type(options.batch_size) is int
     with pytest.raises(dataclasses.FrozenInstanceError):
         options.batch_size = 3

@@ -37,7 +37,8 @@ def export_tflite(
     quantize: Quantize | None = None,
     representative_data: Data = None,
     recurrent_op: RecurrentOp = "loop",
-    streaming: bool = False,
+    streaming: bool | int = False,
+    step_only: bool = False,
     verify: bool = True,
     data: Data = None,
     target: Target = "litert",
@@ -77,10 +78,16 @@ def export_tflite(
             `reset_all_variables()` before each sequence. LiteRT's has no
             activations in 16 bits; that of TensorFlow Lite Micro has.
         streaming: Whether to add a signature `step` beside `serve`. It takes
-            one time step and the states, and gives the outputs and the new
-            states under the same names; a stream begins with zeros. With
-            `recurrent_op="fused"` the file keeps the states itself, until
-            `reset_all_variables()`.
+            one time step, or so many as an integer says, and the states, and
+            gives the outputs and the new states under the same names; a
+            stream begins with zeros. The states are those of recurrent
+            layers, and the last inputs of causal convolutions and of zero
+            padding before the sequence. With `recurrent_op="fused"` the file
+            keeps those of LSTM layers itself, until
+            `reset_all_variables()`. Where strides make one time step of
+            several, the integer is a multiple of them.
+        step_only: Whether to leave out the signature `serve`, for a smaller
+            file.
         verify: Whether to run the file in LiteRT beside the model before it
             takes its place: to 1e-4 in float32, 1e-2 in float16, 0.5 of the
             size of the outputs in int8, 0.1 of it in `"int16x8"`. NaN and
@@ -95,7 +102,7 @@ def export_tflite(
             `"int8_full"` by default, or `"int16x8"`. LSTM layers
             are the fused operation, and the file takes whole sequences, where
             all recurrent layers can be that and the number of time steps is
-            fixed. Else, and with `streaming`, it takes one time step: GRU,
+            fixed. Else, and with `streaming`, it takes a step: GRU,
             SimpleRNN and other layers have their states as inputs and outputs
             of the same names, scales and zero points, and fused LSTM layers
             keep them. The program resets the interpreter before each
@@ -132,6 +139,7 @@ def export_tflite(
         representative_data=representative_data,
         recurrent_op=recurrent_op,
         streaming=streaming,
+        step_only=step_only,
         verify=verify,
         data=data,
         target=target,

@@ -124,7 +124,7 @@ def _header(export, micro: Micro, name):
         for x in operators
     )
     return f"""// Written by keras-iss: {export.size} bytes, {
-        "one time step a call" if micro.step else "a whole sequence a call"
+        "one step a call" if micro.step else "a whole sequence a call"
     }.
 #ifndef KERAS_ISS_{name.upper()}_H_
 #define KERAS_ISS_{name.upper()}_H_
@@ -220,7 +220,7 @@ def _example(micro: Micro, name):
     )
     reset = "  interpreter.Reset();" if micro.keeps_state else ""
     begin = "\n".join(x for x in (reset, zeroed) if x)
-    what = "a time step" if micro.step else "a sequence"
+    what = "a step" if micro.step else "a sequence"
     return f"""// Written by keras-iss: how a program runs {name}.
 #include <cmath>
 #include <cstdint>

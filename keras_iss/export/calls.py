@@ -50,6 +50,41 @@ def einsum_dense(lowering, inputs, training=None):
     return _with_bias_and_activation(layer, x)
 
 
+def layer_normalization(lowering, inputs):
+    """`LayerNormalization.call` without a negation.
+
+    LiteRT has that in float only.
+    """
+    layer = lowering.layer
+    if not lowering.for_litert or layer.rms_scaling:
+        return lowering.original(inputs)
+    mean, variance = tf.nn.moments(inputs, layer.axis, keepdims=True)
+    x = (inputs - mean) * tf.math.rsqrt(variance + layer.epsilon)
+    shape = [
+        size if axis in [i % inputs.shape.rank for i in layer.axis] else 1
+        for axis, size in enumerate(inputs.shape)
+    ]
+    if layer.gamma is not None:
+        x = x * tf.reshape(layer.gamma, shape)
+    if layer.beta is not None:
+        x = x + tf.reshape(layer.beta, shape)
+    return x
+
+
+def unit_normalization(lowering, inputs):
+    """`UnitNormalization.call` without a division by zero.
+
+    Keras limits the infinite quotient of a vector of zeros, of which LiteRT
+    makes NaN.
+    """
+    if not lowering.for_litert or lowering.layer.compute_dtype != "float32":
+        return lowering.original(inputs)
+    squares = tf.reduce_sum(
+        tf.square(inputs), lowering.layer.axis, keepdims=True
+    )
+    return inputs * tf.math.rsqrt(tf.maximum(squares, 1e-24))
+
+
 def _with_bias_and_activation(layer, x):
     if layer.bias is not None:
         x = x + layer.bias

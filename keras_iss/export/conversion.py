@@ -71,7 +71,8 @@ def converted(function, options, form, samples=None):
             calls = calls_of(samples, options.batch_size or 1)
             converter.representative_dataset = _dataset(function, calls, form)
             kept = constants if options.wide else None
-            _mend_between(converter, function.model.name, form, kept)
+            shared = form if options.micro and not form.whole else None
+            _mend_between(converter, function.model.name, shared, kept)
         try:
             return converter.convert(), constants
         except kernels.UnboundedError:
@@ -130,7 +131,8 @@ def _mend_between(converter, model_name, form, constants=None):
     Args:
         converter: The converter.
         model_name: Name of the model.
-        form: The `Form`.
+        form: The `Form` of a file whose states have one range at both ends,
+            else `None`.
         constants: Dict that takes what `constants_of` gives of the file
             before it is quantized, or `None`.
     """
@@ -151,7 +153,7 @@ def _mend_between(converter, model_name, form, constants=None):
                 "Mask with a finite number such as -100, give data on which "
                 'all is finite, or use quantize="int8".'
             ) from error
-        if form.whole:
+        if form is None:
             return quantize(content, *args, **kwargs)
         # A state goes out of a step and into the next as it is.
         pairs = form.stepper.state_pairs()

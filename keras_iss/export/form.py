@@ -49,15 +49,24 @@ def form_of(function, options):
     stepper = None
     if options.streaming:
         change = fused(reset=False) if options.fused else None
-        stepper = Stepper(function, options.batch_size, change)
-    target = UNROLLED if options.full_integers else LITERT
-    if options.fused:
+        stepper = Stepper(
+            function,
+            options.batch_size,
+            change,
+            options.frames,
+            unrolled=options.full_integers,
+        )
+    whole = not options.step_only
+    # Where it is not written, it only says what the model computes.
+    unrolled = options.full_integers and whole
+    target = UNROLLED if unrolled else LITERT
+    if options.fused and whole:
         # Full integers cannot hold the number that clears the state.
         change = fused(reset=not options.full_integers)
         target = dataclasses.replace(target, change_recurrent=change)
     serve = serving_function(function, options.batch_size, target)
-    keeps_state = options.fused and options.full_integers
-    return Form(serve, stepper, keeps_state=keeps_state)
+    keeps_state = options.fused and (options.full_integers or not whole)
+    return Form(serve, stepper, whole, keeps_state)
 
 
 def _micro_form(function, options):
@@ -130,7 +139,13 @@ def _unrolled(function, options, refused):
 
 def _step(function, options, refused):
     fuse = fused(reset=False, refused=None if options.fused else refused)
-    stepper = Stepper(function, options.batch_size, fuse)
+    stepper = Stepper(
+        function,
+        options.batch_size,
+        fuse,
+        options.frames or 1,
+        unrolled=True,
+    )
     # It is not written, but says what the model computes.
     serve = serving_function(function, options.batch_size, LITERT)
     return Form(serve, stepper, whole=False, keeps_state=stepper.keeps_state)

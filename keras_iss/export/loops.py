@@ -2,7 +2,8 @@
 
 All of them run the same steps: `graph_loop` with TensorFlow's own tensor
 arrays; `lite_loop` without, since LiteRT has none; `unrolled_loop` without a
-loop; and `step_loop` for one time step of a longer sequence.
+loop; and `step_loop`, or `unrolled_step_loop`, for some time steps of a longer
+sequence.
 """
 
 import tensorflow as tf
@@ -70,17 +71,21 @@ def graph_loop(x, step, states, mask, every_step, zero_masked):
     return previous[0] if previous else outputs[-1], outputs, states
 
 
-def lite_loop(x, step, states, mask, every_step, zero_masked):
-    """Runs `step` over time, for LiteRT; see `graph_loop`."""
+def lite_loop(x, step, states, mask, every_step, zero_masked, before=None):
+    """Runs `step` over time, for LiteRT; see `graph_loop`.
+
+    `before` is the output before the first time step, instead of zeros.
+    """
     rest, dtype = _output_kind(x, step, states)
     if x.shape[0] == 1:
-        previous = tf.zeros([sizes(x, 2)[1], *rest], dtype)
-        return _one_step(
-            x, step, states, mask, every_step, zero_masked, previous
-        )
+        if before is None:
+            before = tf.zeros([sizes(x, 2)[1], *rest], dtype)
+        return _one_step(x, step, states, mask, every_step, zero_masked, before)
     steps, (size, batch) = tf.shape(x)[0], sizes(x, 2)
     chunk = _chunk(x.shape[0], x.shape[1]) if every_step else None
     previous = _previous(x, rest, dtype, mask, every_step)
+    if before is not None:
+        previous = [before for _ in previous]
     states = list(states)
     invariants = _invariants(x, rest, previous, states)
     run = _lite_while(step, zero_masked, len(rest), invariants)
@@ -199,10 +204,12 @@ def _in_chunks(x, mask, chunk, run, previous, states, zeros, invariants):
     return results
 
 
-def unrolled_loop(x, step, states, mask, every_step, zero_masked):
-    """Every step on its own, without a loop; see `graph_loop`."""
+def unrolled_loop(x, step, states, mask, every_step, zero_masked, before=None):
+    """Every step on its own, without a loop; see `lite_loop`."""
     rest, dtype = _output_kind(x, step, states)
-    output, outputs = tf.zeros([sizes(x, 2)[1], *rest], dtype), []
+    output, outputs = before, []
+    if output is None:
+        output = tf.zeros([sizes(x, 2)[1], *rest], dtype)
     masked_step = _masked(step, zero_masked)
     for t in range(x.shape[0]):
         if mask is None:
@@ -214,18 +221,28 @@ def unrolled_loop(x, step, states, mask, every_step, zero_masked):
 
 
 def step_loop(x, step, states, mask, every_step, zero_masked):
-    """One step of a longer sequence; see `graph_loop`."""
-    if x.shape[0] != 1:
-        return lite_loop(x, step, states, mask, every_step, zero_masked)
+    """Some steps of a longer sequence, in a loop; see `graph_loop`."""
+    before = _output_before(x, step, states, mask, zero_masked)
+    return lite_loop(x, step, states, mask, every_step, zero_masked, before)
+
+
+def unrolled_step_loop(x, step, states, mask, every_step, zero_masked):
+    """The same without a loop."""
+    before = _output_before(x, step, states, mask, zero_masked)
+    return unrolled_loop(x, step, states, mask, every_step, zero_masked, before)
+
+
+def _output_before(x, step, states, mask, zero_masked):
+    """What a masked time step gives again, where that is known."""
+    if mask is None or zero_masked:
+        return None
     rest, _ = _output_kind(x, step, states)
-    previous = states[0] if states else None
-    known = previous is not None and previous.shape[1:].as_list() == rest
-    if mask is not None and not zero_masked and not known:
+    if not states or states[0].shape[1:].as_list() != rest:
         raise NotImplementedError(
             "a masked layer's first state is not its output: the output "
             "before is not known"
         )
-    return _one_step(x, step, states, mask, every_step, zero_masked, previous)
+    return states[0]
 
 
 def _one_step(x, step, states, mask, every_step, zero_masked, previous):

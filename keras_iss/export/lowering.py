@@ -23,8 +23,10 @@ Tensor = typing.Any
 _CALLS = {
     keras.layers.Dense: calls.dense,
     keras.layers.EinsumDense: calls.einsum_dense,
+    keras.layers.LayerNormalization: calls.layer_normalization,
     keras.layers.Embedding: calls.embedding,
     keras.layers.TimeDistributed: calls.time_distributed,
+    keras.layers.UnitNormalization: calls.unit_normalization,
 }
 # What stands in for a cell in the loop of a recurrent layer.
 _CELLS = {
@@ -53,7 +55,8 @@ class Target:
 TENSORFLOW = Target(loops.graph_loop, for_litert=False)
 LITERT = Target(loops.lite_loop)
 UNROLLED = Target(loops.unrolled_loop)
-ONE_STEP = Target(loops.step_loop)
+STEP = Target(loops.step_loop)
+UNROLLED_STEP = Target(loops.unrolled_step_loop)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,21 +150,23 @@ class Lowering:
         return hoisted(Lowering(cell, None, self.target), x)
 
 
-def lower(model, target):
+def lower(model, target, others=None):
     """Has a copied model use lowered layers from now on.
 
     Args:
         model: A copy of a built `keras.Model`, on the TensorFlow backend: its
             layers are changed in place.
         target: The `Target`.
+        others: Dict from the id of a layer to another `Target` for it.
     """
     for layer in inner_layers(model):
+        own = (others or {}).get(id(layer), target)
         name, function = _lowered(layer)
         if function is not None:
-            lowering = Lowering(layer, getattr(layer, name), target)
+            lowering = Lowering(layer, getattr(layer, name), own)
             override(layer, name, functools.partial(function, lowering))
         if isinstance(layer, keras.layers.RNN):
-            for name, value in target.change_recurrent(layer).items():
+            for name, value in own.change_recurrent(layer).items():
                 override(layer, name, value)
         if isinstance(layer, keras.layers.Bidirectional):
             without_fused_kernel(layer)

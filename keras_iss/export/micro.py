@@ -53,22 +53,24 @@ def described(content, form):
 
 
 def _tensors(graph, numbers, entries, states):
-    names = {x.tensorIndex: x.name.decode() for x in entries}
+    places = {number: index for index, number in enumerate(numbers)}
     found = []
-    for index, number in enumerate(numbers):
-        tensor = graph.tensors[number]
+    # Of a layer whose output is its state, one tensor has both names.
+    for entry in sorted(entries, key=lambda x: places[x.tensorIndex]):
+        name, index = entry.name.decode(), places[entry.tensorIndex]
+        tensor = graph.tensors[entry.tensorIndex]
         known, scale, zero = tensor.quantization, 0.0, 0
         if known is not None and known.scale is not None and len(known.scale):
             scale, zero = float(known.scale[0]), int(known.zeroPoint[0])
         found.append(
             Tensor(
-                names[number],
+                name,
                 index,
                 tuple(int(size) for size in tensor.shape),
                 _DTYPES[tensor.type],
                 scale,
                 zero,
-                names[number] in states,
+                name in states,
             )
         )
     return tuple(found)
@@ -187,7 +189,7 @@ def run(content, micro, sequences, name="the model"):
     job = {
         "content": content,
         "sequences": sequences,
-        "outputs": len(micro.outputs),
+        "outputs": 1 + max(x.index for x in micro.outputs),
         "states": {
             x.index: np.full(x.shape, x.zero_point, x.dtype)
             for x in micro.inputs
@@ -217,8 +219,8 @@ def run(content, micro, sequences, name="the model"):
     results = [
         [
             {
-                x.name: to_floats(value, x.scale, x.zero_point)
-                for x, value in zip(micro.outputs, outputs)
+                x.name: to_floats(outputs[x.index], x.scale, x.zero_point)
+                for x in micro.outputs
             }
             for outputs in steps
         ]

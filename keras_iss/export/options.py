@@ -30,7 +30,8 @@ class Options:
     depends on the model is not checked here.
 
     Raises:
-        TypeError: if `streaming` or `verify` is no boolean.
+        TypeError: if `verify` or `step_only` is no boolean, or `streaming`
+            neither that nor an integer.
         ValueError: if an option has a value that it cannot have, or one that
             does not go with the others.
     """
@@ -39,14 +40,16 @@ class Options:
     quantize: Quantize | None = None
     representative_data: Data = None
     recurrent_op: RecurrentOp = "loop"
-    streaming: bool = False
+    streaming: bool | int = False
+    step_only: bool = False
     verify: bool = True
     data: Data = None
     target: Target = "litert"
 
     def __post_init__(self):
-        for name in ("streaming", "verify"):
+        for name in ("step_only", "verify"):
             _check_flag(name, getattr(self, name))
+        _check_streaming(self.streaming, self.step_only)
         _check_choice("quantize", self.quantize, QUANTIZE)
         _check_choice("recurrent_op", self.recurrent_op, RECURRENT_OPS)
         _check_choice("target", self.target, TARGETS)
@@ -65,6 +68,11 @@ class Options:
     def micro(self):
         """Whether the file is for TensorFlow Lite Micro."""
         return self.target == "micro"
+
+    @property
+    def frames(self):
+        """How many time steps a call of `step` takes; 0 without it."""
+        return int(self.streaming)
 
     @property
     def full_integers(self):
@@ -92,6 +100,23 @@ def _check_flag(name, value):
         raise TypeError(
             f"`{name}` must be True or False. Received: {value!r} (of type "
             f"{type(value).__name__})."
+        )
+
+
+def _check_streaming(value, alone):
+    if not isinstance(value, (bool, np.bool_, int, np.integer)):
+        raise TypeError(
+            "`streaming` must be True or False, or how many time steps a call "
+            f"takes. Received: {value!r} (of type {type(value).__name__})."
+        )
+    if value < 0 or (value == 0 and not isinstance(value, (bool, np.bool_))):
+        raise ValueError(
+            f"streaming={value!r} is no number of time steps: give 1 or more."
+        )
+    if alone and not value:
+        raise ValueError(
+            "step_only=True leaves out the signature `serve`, and without "
+            "streaming the file has no other: give streaming=True, too."
         )
 
 

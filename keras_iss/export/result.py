@@ -58,7 +58,8 @@ class Micro:
     Attributes:
         inputs: Tuple of `Tensor`, in the order of the file.
         outputs: Tuple of `Tensor`, in the order of the file.
-        step: Whether a call takes a single time step.
+        step: Whether a call takes a step, of one time step or of as many as
+            `streaming` says; else it takes a whole sequence.
         keeps_state: Whether the file keeps states from call to call, so that
             `MicroInterpreter::Reset()` goes before each sequence.
         arena: Bytes of memory that TensorFlow Lite Micro takes, on this

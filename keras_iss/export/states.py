@@ -73,15 +73,18 @@ def requantize(model, pairs):
         operation.inputs = np.array([after], np.int32)
         operation.outputs = np.array([number], np.int32)
         graph.operators.append(operation)
-        graph.outputs = np.array(
-            [number if i == after else i for i in graph.outputs], np.int32
-        )
-        for signature in model.signatureDefs:
-            for entry in signature.outputs:
-                if entry.tensorIndex == after and (
-                    entry.name.decode() in pairs.values()
-                ):
-                    entry.tensorIndex = number
+        (signature,) = model.signatureDefs
+        of_it = [x for x in signature.outputs if x.tensorIndex == after]
+        state = [x for x in of_it if x.name.decode() in pairs.values()]
+        for entry in state:
+            entry.tensorIndex = number
+        outputs = list(graph.outputs)
+        if len(state) < len(of_it):
+            # The state is an output of the model, too.
+            outputs.append(number)
+        else:
+            outputs = [number if i == after else i for i in outputs]
+        graph.outputs = np.array(outputs, np.int32)
 
 
 def _ends(model, pairs):

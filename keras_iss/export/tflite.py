@@ -66,12 +66,15 @@ def _exported(function, path, options):
     form = form_of(function, options)
     graph = form.serve.graph
     reference = Reference(function.model, assigned(function.model, graph))
+    if form.stepper is not None:
+        samples, data = _whole_steps(form.stepper, samples, data, what)
     trials = Trials(
         reference,
         options.batch_size,
         functools.partial(vocabulary_sizes, graph),
         data,
         what,
+        form.stepper.frames if form.stepper is not None else 1,
     )
     if form.stepper is not None:
         form.stepper.check(trials)
@@ -128,7 +131,7 @@ def _samples(function, options):
         "representative_data",
         finite=True,
     )
-    if not options.fused and not options.micro:
+    if not options.fused and not options.micro and not options.step_only:
         _check_fixed(function, options)
     return samples
 
@@ -147,6 +150,15 @@ def _data(function, options, samples):
         finite=False,
     )
     return data, "the samples of `data`"
+
+
+def _whole_steps(stepper, samples, data, what):
+    """The same without time steps at the end that fill no step."""
+    if samples is not None:
+        samples = stepper.whole_steps(samples, "representative_data")
+    if data is not None:
+        data = stepper.whole_steps(data, what.split("`")[1])
+    return samples, data
 
 
 def _check_builtin(function, content):
@@ -332,6 +344,16 @@ def _metadata(function, options, form):
             for x in function.inputs
         },
         "outputs": function.output_shapes(options.batch_size),
+        "step": stepper
+        and {
+            "frames": stepper.frames,
+            "inputs": [
+                x.name
+                for x, timed in zip(function.inputs, stepper.timed)
+                if timed
+            ],
+            "outputs": stepper.outputs_over_time(),
+        },
         "states": {
             name: {"shape": x.shape.as_list(), "dtype": x.dtype.name}
             for name, x in (

@@ -74,17 +74,21 @@ class Trials:
             each may hold, `None` where that is not known.
         data: List of arrays that the user gives, or `None`.
         what: Text that says what they are.
+        frames: Integer: lengths are to be multiples of it.
 
     Attributes:
         what: Text that says what the inputs are.
     """
 
-    def __init__(self, reference, batch, vocabulary, data=None, what=None):
+    def __init__(
+        self, reference, batch, vocabulary, data=None, what=None, frames=1
+    ):
         self._reference = reference
         self._function = reference.function
         self._batch = batch
         self._vocabulary = vocabulary
         self._data = data
+        self._frames = frames
         self.what = what or "random numbers"
         self._cases = {}
 
@@ -97,7 +101,7 @@ class Trials:
         """
         failure, worked, finite = None, False, False
         for number, length in enumerate(self._lengths()):
-            if worked and length in LONGER:
+            if worked and length in self._longer:
                 break
             try:
                 case = self._case(number, length)
@@ -123,8 +127,8 @@ class Trials:
         order = sorted(
             range(len(lengths)),
             key=lambda i: (
-                lengths[i] in LONGER,
-                lengths[i] == 1,
+                lengths[i] in self._longer,
+                lengths[i] == self._frames,
                 lengths[i] is None,
             ),
         )
@@ -139,8 +143,9 @@ class Trials:
     def _lengths(self):
         """Sizes of the open axes; `None` for that of the data."""
         open_axes = any(None in x.shape[1:] for x in self._function.inputs)
+        lengths = self._short
         if self._data is None:
-            return (*LENGTHS, *LONGER) if open_axes else LENGTHS[:1]
+            return (*lengths, *self._longer) if open_axes else lengths[:1]
         if not open_axes:
             return (None,)
         longest = max(
@@ -149,7 +154,20 @@ class Trials:
             for axis, size in enumerate(x.shape)
             if axis and size is None
         )
-        return (None, *[x for x in LENGTHS if x < longest])
+        return (None, *[x for x in lengths if x < longest])
+
+    @property
+    def _short(self):
+        if self._frames == 1:
+            return LENGTHS
+        last = _multiple(LENGTHS[-1], self._frames)
+        few = [number * self._frames for number in (3, 1, 5)]
+        return (*few, *([] if last in few else [last]))
+
+    @property
+    def _longer(self):
+        longer = {_multiple(x, self._frames) for x in LONGER}
+        return tuple(sorted(longer - set(self._short)))
 
     def _case(self, number, length):
         key = number, length
@@ -270,7 +288,8 @@ class Trials:
             )
         return VerificationError(
             f"`{name}` could not be called on random numbers of any length "
-            f"in {(*LENGTHS, *LONGER)}, so that the file cannot be verified: "
+            f"in {(*self._short, *self._longer)}, so that the file cannot be "
+            "verified: "
             f"{' '.join(message)[:500]} Give data= that the model takes, or "
             "verify=False to write the file unverified. Nothing was written."
         )
@@ -278,6 +297,10 @@ class Trials:
 
 class _NotCallable(Exception):
     """The model does not take these inputs; the cause says why."""
+
+
+def _multiple(length, frames):
+    return -(-length // frames) * frames
 
 
 def _cut(x, array, length):

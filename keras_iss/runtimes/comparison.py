@@ -11,8 +11,8 @@ import numpy as np
 
 from keras_iss._data import as_tuple
 from keras_iss.runtimes.inputs import (
-    LENGTH,
     arrays_of,
+    default_length,
     in_order_of,
     random_arrays,
 )
@@ -157,7 +157,8 @@ def compare(
     first, second = runners
     inputs, targets = _parted(data)
     if inputs is None:
-        arrays = random_arrays(runners, RANDOM_SAMPLES, length or LENGTH)
+        size = length or default_length(runners)
+        arrays = random_arrays(runners, RANDOM_SAMPLES, size)
     else:
         arrays = arrays_of(inputs, first)
     others = in_order_of(second, first, arrays)

@@ -1,5 +1,6 @@
 """What models are run on: samples that are given, or random numbers."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -47,6 +48,16 @@ def random_arrays(
             value = rng.standard_normal(shape)
         arrays.append(value.astype(_plain(spec.dtype)))
     return arrays
+
+
+def default_length(runners: Sequence[Runner]) -> int:
+    """How long a sequence of random numbers is for some models.
+
+    Args:
+        runners: The `Runner`s. Files of steps take multiples of a step.
+    """
+    frames = math.lcm(*(getattr(x, "frames", 1) for x in runners))
+    return -(-LENGTH // frames) * frames
 
 
 def arrays_of(data: Any, runner: Runner) -> Arrays:

@@ -12,8 +12,8 @@ import numpy as np
 
 from keras_iss._checks import check_amount, check_count
 from keras_iss.runtimes.inputs import (
-    LENGTH,
     arrays_of,
+    default_length,
     fixed_batch_size,
     random_arrays,
 )
@@ -118,7 +118,9 @@ def benchmark(
     if length is not None:
         length = check_count(length, "length", 1, "time steps")
     if data is None:
-        arrays = random_arrays([runner], size, length or LENGTH)
+        arrays = random_arrays(
+            [runner], size, length or default_length([runner])
+        )
     else:
         arrays = one_batch(arrays_of(data, runner), size)
     (latency,) = measured([runner], [arrays], runs=runs, seconds=seconds)

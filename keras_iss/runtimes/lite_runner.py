@@ -13,7 +13,7 @@ from keras_iss.runtimes.runners import Arrays, InputSpec, Outputs
 
 # In this order; a file without signatures is run by its main graph.
 SIGNATURES = ("serve", "serving_default")
-# A file that has this one alone takes one time step, and the states.
+# A file that has this one alone takes some time steps, and the states.
 STEP = "step"
 
 
@@ -21,8 +21,8 @@ class LiteRunner:
     """A TFLite file, whoever wrote it.
 
     Inputs and outputs that are integers with a scale are taken and given as
-    the numbers that they stand for. A file of a single time step is run over
-    whole sequences, from states of zeros: what it gives at each step is put
+    the numbers that they stand for. A file of steps is run over whole
+    sequences, from states of zeros: what it gives at each step is put
     together along time if it has a time axis, else the last counts.
 
     Args:
@@ -55,15 +55,19 @@ class LiteRunner:
                 f"LiteRT cannot run `{path}`: {error} If it was written by "
                 "something else than `keras-iss export`, write it with that."
             ) from error
+        self._path = path
         signatures = self._interpreter.get_signature_list()
         self._signature = next(
             (name for name in (*SIGNATURES, STEP) if name in signatures), None
         )
         self._has_reset = "reset" in signatures
+        self._step = self._step_metadata()
+        # How many time steps a call takes: sequences are multiples of it.
+        self.frames: int = self._step["frames"] if self._step else 1
         self._details = self._input_details()
         self._states = self._pop_states(self._details)
         self.inputs = tuple(
-            InputSpec(name, self._shape_of(detail), _dtype(detail))
+            InputSpec(name, self._shape_of(name, detail), _dtype(detail))
             for name, detail in self._details.items()
         )
 
@@ -95,7 +99,8 @@ class LiteRunner:
             return self._interpreter.invoke
         runner = self._interpreter.get_signature_runner(self._signature)
         if self._signature == STEP:
-            named = self._steps(self._named(arrays))[0] | self._zeros()
+            zeros = self._zeros(len(arrays[0]))
+            named = self._steps(self._named(arrays))[0] | zeros
         else:
             named = self._named(arrays)
         return lambda: runner(**named)
@@ -117,45 +122,68 @@ class LiteRunner:
         ]
         return {name: details.pop(name) for name in names}
 
-    def _shape_of(self, detail):
-        shape = _shape(detail)
-        if self._signature == STEP and len(shape) > 1 and shape[1] == 1:
-            return (shape[0], None, *shape[2:])
-        return shape
+    def _step_metadata(self):
+        """What the export wrote of a step, `None` where it did not."""
+        if self._signature != STEP:
+            return None
+        from keras_iss.export import flatbuffer
 
-    def _zeros(self):
+        known = flatbuffer.metadata(self._path.read_bytes())
+        return (known or {}).get("step")
+
+    def _shape_of(self, name, detail):
+        shape = _shape(detail)
+        if self._step:
+            timed = name in self._step["inputs"]
+        else:
+            timed = self._signature == STEP and shape[1:2] == (1,)
+        return (shape[0], None, *shape[2:]) if timed else shape
+
+    def _zeros(self, samples):
         return {
-            name: _quantized(np.zeros(detail["shape"], "float32"), detail)
+            name: _quantized(
+                np.zeros((samples, *detail["shape"][1:]), "float32"), detail
+            )
             for name, detail in self._states.items()
         }
 
     def _steps(self, named):
-        """The inputs of each time step; what has no time is in all of them."""
+        """The inputs of each step; what has no time is in all of them."""
         timed = {
             spec.name: named[spec.name]
             for spec in self.inputs
             if len(spec.shape) > 1 and spec.shape[1] is None
         }
         length = max(x.shape[1] for x in timed.values())
+        if length % self.frames or not length:
+            raise ValueError(
+                f"`{self.name}` takes {self.frames} time steps in a call, and "
+                f"the sequences have {length}: give as many, or a multiple."
+            )
         # One that is of a single step may have no time either.
         timed = {k: x for k, x in timed.items() if x.shape[1] == length}
         return [
-            named | {k: x[:, i : i + 1] for k, x in timed.items()}
-            for i in range(length)
+            named | {k: x[:, i : i + self.frames] for k, x in timed.items()}
+            for i in range(0, length, self.frames)
         ]
 
     def _run_steps(self, runner, arrays):
-        states, found = self._zeros(), []
+        states, found = self._zeros(len(arrays[0])), []
         for inputs in self._steps(self._named(arrays)):
             outputs = runner(**inputs, **states)
             states = {name: np.array(outputs.pop(name)) for name in states}
             found.append({k: np.array(value) for k, value in outputs.items()})
         return {
             name: np.concatenate([x[name] for x in found], axis=1)
-            if last.ndim > 2 and last.shape[1] == 1
+            if self._is_over_time(name, last)
             else last
             for name, last in found[-1].items()
         }
+
+    def _is_over_time(self, name, last):
+        if self._step:
+            return name in self._step["outputs"]
+        return last.ndim > 2 and last.shape[1] == 1
 
     def _named(self, arrays):
         return {

@@ -68,6 +68,22 @@ def export(
             help="Add a signature `step` for one time step. Of a .tflite file.",
         ),
     ] = False,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --streaming: time steps in a call of `step`; 1 where "
+            "it is left out.",
+            show_default=False,
+        ),
+    ] = None,
+    step_only: Annotated[
+        bool,
+        typer.Option(
+            "--step-only",
+            help="With --streaming: leave out the signature `serve`.",
+        ),
+    ] = False,
     runtime: Annotated[
         str,
         typer.Option(
@@ -94,6 +110,10 @@ def export(
     suffix = target.suffix.lower()
     lite, onnx = suffix == ".tflite", suffix == ".onnx"
     _check(target, lite, onnx, quantize, recurrent_op, streaming, data)
+    if not streaming and (frames or step_only):
+        raise typer.BadParameter(
+            "--frames and --step-only are of a stream: add --streaming."
+        )
     _check_runtime(runtime, lite, quantize, data)
     keras_iss = library()
     from keras_iss.cli.data import read_data
@@ -116,7 +136,8 @@ def export(
             if full and found is not None
             else None,
             recurrent_op=recurrent_op,
-            streaming=streaming,
+            streaming=(frames or True) if streaming else False,
+            step_only=step_only,
             verify=verify,
             data=inputs,
             target=runtime,
@@ -195,7 +216,7 @@ def _show(done: Any, target: pathlib.Path) -> None:
     if not done.errors:
         console.print("It was not checked against the model.")
     if done.micro is not None:
-        taken = "one time step" if done.micro.step else "whole sequences"
+        taken = "step after step" if done.micro.step else "whole sequences"
         console.print(f"For TensorFlow Lite Micro; takes {taken}.")
     if done.weights_in_float:
         console.print(
