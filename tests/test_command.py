@@ -14,6 +14,7 @@ pytest.importorskip("typer")
 from typer.testing import CliRunner
 
 from keras_iss.cli.app import app
+from tests.test_costs import table_of
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
@@ -50,6 +51,7 @@ def folder(tmp_path_factory):
         "adam", "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
     model.save(folder / "dense.keras")
+    table_of(model).save(folder / "costs.json")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((40, 6, 3)).astype("float32")
     y = rng.integers(0, 2, 40)
@@ -128,6 +130,7 @@ def test_shrink_writes_what_prune_and_shrink_give(run, folder):
         ("--weights", "0.4", "--data", "data.npz", "--refit"),
         ("--units", "8", "--round-to", "4"),
         ("--mult-adds", "0.5", "--round-to", "first=2"),
+        ("--latency-ms", "0.24", "--costs", "costs.json"),
         ("--threshold", "0.1"),
         ("--weights", "0.5", "--importance", "taylor", "--data", "data.npz"),
     ],
@@ -143,6 +146,31 @@ def test_shrink_takes_the_words_of_prune(run, folder, arguments):
             0,
             0,
         ]
+
+
+def test_shrink_says_what_the_export_is_to_cost(run):
+    costs = ("--size-kb", "10.5", "--costs", "costs.json", "-o", "kb.keras")
+    found = json.loads(run("shrink", "dense.keras", *costs, "--json"))
+    told = found["costs"]
+    assert told["size_kb"]["after"] <= 10.5 < told["size_kb"]["before"]
+    assert told["latency_ms"]["after"] < told["latency_ms"]["before"]
+    said = run("shrink", "dense.keras", *costs)
+    assert "a call" in said and "exported" in said
+
+
+def test_measure_reads_what_another_device_took(run, folder):
+    probes = folder / "probes"
+    probes.mkdir()
+    model = keras.models.load_model(folder / "dense.keras")
+    table = table_of(model, timed=False)
+    table.save(probes / "probes.json")
+    spent = {x.file: 100.0 * sum(x.sizes.values()) for x in table.probes}
+    (folder / "took.json").write_text(json.dumps(spent))
+    read = ("--files", "probes", "--results", "took.json", "-o", "phone.json")
+    said = run("measure", "dense.keras", *read, "--device", "a phone")
+    assert "on a phone" in said and "Wrote phone.json" in said
+    costs = keras_iss.CostTable.load(folder / "phone.json")
+    assert costs.latency_ms(costs.sizes) == pytest.approx(1.6, 0.01)
 
 
 def test_shrink_cuts_what_is_zero_already_without_a_target(run, folder):
@@ -304,6 +332,16 @@ def test_code_in_a_file_runs_only_where_it_is_allowed(run, folder):
             "only one of",
         ),
         ("shrink dense.keras -o a.keras --weights 0.5 --refit", "add --data"),
+        (
+            "shrink dense.keras -o a.keras --weights 0.5 --costs costs.json",
+            "goes with --latency-ms or --size-kb",
+        ),
+        ("measure dense.keras", "add -o costs.json"),
+        ("measure dense.keras --files a -o a.json", "add --results"),
+        ("measure dense.keras --results a.txt -o a.json", "with --files"),
+        ("measure dense.keras -o a.json --quantize int4", "none of float16"),
+        ("measure dense.keras -o a.json --quantize int8_full", "with --quan"),
+        ("measure dense.keras -o a.json --recurrent-op x", "loop nor fused"),
         ("shrink dense.keras -o a.keras --refit", "add --weights"),
         (
             "shrink dense.keras -o a.keras --units 3 --importance taylor",
@@ -343,6 +381,11 @@ def test_a_mistake_in_the_arguments_ends_with_2_and_says_what_to_do(
         ("inspect broken.keras", "cannot be loaded"),
         ("shrink dense.keras -o a.keras --keep third=2", "Its structures are"),
         ("shrink dense.keras -o a.keras --weights 1.5", "weights"),
+        (
+            "shrink dense.keras -o a.keras --size-kb 9 --costs data.npz",
+            "holds no table of costs",
+        ),
+        ("measure dense.keras -o b.json --files none --results c", "none/"),
         ("shrink dense.keras -o nowhere/a.keras --units 6", "no folder"),
         ("benchmark dense.keras --data none.npz", "There is no `none.npz`"),
         ("benchmark dense.keras --data none", "is none of"),
@@ -406,7 +449,7 @@ def test_without_typer_the_command_says_what_to_install(monkeypatch, capsys):
 
 def test_every_verb_and_option_is_described(run):
     verbs = app.registered_commands
-    assert len(verbs) == 6
+    assert len(verbs) == 7
     for verb in verbs:
         said = run(verb.callback.__name__, "--help")
         assert "--json" in said and "Usage" in said

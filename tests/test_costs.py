@@ -1,7 +1,10 @@
 """What a model costs, told by what it costs at some sizes; and as a target."""
 
+import importlib.util
 import itertools
 import json
+import pathlib
+import subprocess
 
 import keras
 import numpy as np
@@ -345,6 +348,36 @@ def test_times_that_cannot_be_read(folder, name, text, message):
         CostTable.from_benchmark_model(folder, same)
 
 
+@on_torch
+def test_times_that_vela_estimates(folder, monkeypatch):
+    """As it writes them, in seconds."""
+
+    def vela(command, **_):
+        path = pathlib.Path(command[3])
+        place = pathlib.Path(command[command.index("--output-dir") + 1])
+        number = int(path.stem)
+        if "ethos-x" in command:
+            return subprocess.CompletedProcess(command, 2, "", "unknown NPU")
+        (place / f"{path.stem}_summary_Embedded.csv").write_text(
+            "network,batch_size,inference_time,cycles_total\n"
+            f"{path.stem},1,{0.004 - number * 1e-4},2075748\n"
+        )
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", vela)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    table = CostTable.from_vela(folder)
+    assert [x.milliseconds for x in table.probes[:3]] == pytest.approx(
+        [4.0, 3.9, 3.8]
+    )
+    assert table.device == "ethos-u55-128, estimated by Vela"
+    with pytest.raises(ValueError, match="does not take `.*`: unknown NPU"):
+        CostTable.from_vela(folder, "ethos-x")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="Vela is not installed"):
+        CostTable.from_vela(folder)
+
+
 on_tensorflow = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="exports run on TensorFlow"
 )
@@ -395,3 +428,26 @@ def test_probes_are_all_written_or_none(tmp_path, monkeypatch):
     (tmp_path / "mine").write_text("")
     with pytest.raises(FileExistsError, match="a folder of their own"):
         keras_iss.write_cost_probes(model, tmp_path)
+
+
+@pytest.mark.skipif(
+    BACKEND != "tensorflow" or importlib.util.find_spec("ethosu") is None,
+    reason="no ethos-u-vela",
+)
+@pytest.mark.long
+def test_vela_tells_that_smaller_files_take_less(tmp_path):
+    x = keras.Input((6, 4))
+    h = keras.layers.LSTM(16, name="lstm")(x)
+    model = keras.Model(x, keras.layers.Dense(2)(h))
+    keras_iss.write_cost_probes(
+        model,
+        tmp_path / "probes",
+        probes=3,
+        target="micro",
+        representative_data=np.ones((4, 6, 4), "float32"),
+    )
+    costs = CostTable.from_vela(tmp_path / "probes")
+    spent = [x.milliseconds for x in costs.probes]
+    assert spent == sorted(spent, reverse=True)
+    keras_iss.prune(model, latency_ms=spent[1], costs=costs)
+    assert 4 <= alive(model)["lstm"] <= 12

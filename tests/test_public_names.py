@@ -31,7 +31,7 @@ CLASSES = (
 METHODS = {
     keras_iss.CostTable: (
         *("latency_ms", "size_kb", "timed", "save", "load"),
-        "from_benchmark_model",
+        *("from_benchmark_model", "from_vela"),
     ),
     keras_iss.ISSRegularizer: ("attach", "detach"),
     keras_iss.ProximalISS: ("attach",),

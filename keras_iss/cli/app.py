@@ -9,6 +9,7 @@ from keras_iss.cli.verbs.benchmark import benchmark
 from keras_iss.cli.verbs.compare import compare
 from keras_iss.cli.verbs.export import export
 from keras_iss.cli.verbs.inspect import inspect
+from keras_iss.cli.verbs.measure import measure
 from keras_iss.cli.verbs.report import report
 from keras_iss.cli.verbs.shrink import shrink
 
@@ -46,5 +47,5 @@ def _options(
     pass
 
 
-for verb in (inspect, shrink, export, compare, benchmark, report):
+for verb in (inspect, shrink, export, compare, benchmark, measure, report):
     app.command()(verb)

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from keras_iss._messages import quoted
 from keras_iss.costs.benchmark_model import times_in
 from keras_iss.costs.fitting import fitted
 from keras_iss.costs.shapes import WeightShape
+from keras_iss.costs.vela import times_by_vela
 
 FORMAT = "keras-iss costs 1"
 
@@ -188,7 +189,7 @@ class CostTable:
             OSError: if it cannot be read.
             ValueError: if it is no such file.
         """
-        text = pathlib.Path(path).read_text("utf-8")
+        text = pathlib.Path(path).read_bytes()
         try:
             content = json.loads(text)
             if content.pop("format") != FORMAT:
@@ -214,14 +215,14 @@ class CostTable:
         results: Any,
         device: str = "benchmark_model",
     ) -> "CostTable":
-        """The times of another device, by TensorFlow's `benchmark_model`.
+        r"""The times of another device, by TensorFlow's `benchmark_model`.
 
         `write_cost_probes` writes the files; on the device, it is run on each
         of them:
 
         ```bash
         adb push probes /data/local/tmp/
-        for file in $(ls probes | grep tflite); do
+        for file in $(cd probes; ls *.tflite); do
           adb shell /data/local/tmp/benchmark_model --num_threads=1 \
             --graph=/data/local/tmp/probes/$file
         done > results.txt 2>&1
@@ -245,6 +246,38 @@ class CostTable:
         """
         table = cls.load(pathlib.Path(folder) / MANIFEST)
         return table.timed(times_in(results), device)
+
+    @classmethod
+    def from_vela(
+        cls,
+        folder: str | os.PathLike[str],
+        accelerator: str = "ethos-u55-128",
+        arguments: Sequence[str] = (),
+    ) -> "CostTable":
+        """The times of an Arm Ethos-U, as its compiler Vela estimates them.
+
+        They are estimates, and of what is on the NPU alone: all of the file
+        should be. `vela` prints what is not.
+
+        Args:
+            folder: The folder of `write_cost_probes(..., target="micro")`.
+            accelerator: String, what `vela --accelerator-config` takes.
+            arguments: Sequence of strings, further arguments of `vela`, such
+                as `("--system-config", "...")`.
+
+        Returns:
+            A `CostTable`.
+
+        Raises:
+            ImportError: if Vela is not installed: extra `devices`.
+            OSError: if there is no such folder.
+            ValueError: if Vela does not take a file or an argument.
+        """
+        folder = pathlib.Path(folder)
+        table = cls.load(folder / MANIFEST)
+        paths = [folder / x.file for x in table.probes]
+        spent = times_by_vela(paths, accelerator, arguments)
+        return table.timed(spent, f"{accelerator}, estimated by Vela")
 
     def __str__(self) -> str:
         rows = Table(box=None, pad_edge=False)

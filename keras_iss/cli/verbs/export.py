@@ -17,10 +17,10 @@ from keras_iss.cli.arguments import (
 )
 from keras_iss.cli.library import library
 
-_QUANTIZE = ("float16", "int8", "int8_full", "int16x8")
-_FULL_INTEGERS = ("int8_full", "int16x8")
+QUANTIZE = ("float16", "int8", "int8_full", "int16x8")
+FULL_INTEGERS = ("int8_full", "int16x8")
 # What calibrates integers; more samples take longer and change little.
-_REPRESENTATIVE = 300
+REPRESENTATIVE = 300
 
 
 def export(
@@ -126,13 +126,13 @@ def export(
         found = found.fitting(KerasRunner(loaded).inputs)
     inputs = found and found.inputs
     if lite:
-        full = quantize in _FULL_INTEGERS or runtime == "micro"
+        full = quantize in FULL_INTEGERS or runtime == "micro"
         done = keras_iss.export_tflite(
             loaded,
             target,
             batch_size=batch_size or None,
             quantize=quantize,
-            representative_data=found.first(_REPRESENTATIVE).inputs
+            representative_data=found.first(REPRESENTATIVE).inputs
             if full and found is not None
             else None,
             recurrent_op=recurrent_op,
@@ -161,9 +161,9 @@ def _check(target, lite, onnx, quantize, recurrent_op, streaming, data):
             "folder, whose name has no ending.",
             param_hint="'--output'",
         )
-    if quantize is not None and quantize not in _QUANTIZE:
+    if quantize is not None and quantize not in QUANTIZE:
         raise typer.BadParameter(
-            f"{quantize!r} is none of {', '.join(_QUANTIZE)}.",
+            f"{quantize!r} is none of {', '.join(QUANTIZE)}.",
             param_hint="'--quantize'",
         )
     if recurrent_op not in ("loop", "fused"):
@@ -177,7 +177,7 @@ def _check(target, lite, onnx, quantize, recurrent_op, streaming, data):
             f"file, and `{target}` is "
             + ("an .onnx file." if onnx else "a folder.")
         )
-    if quantize in _FULL_INTEGERS and data is None:
+    if quantize in FULL_INTEGERS and data is None:
         raise typer.BadParameter(
             f"--quantize {quantize} learns the range of activations from "
             "samples: add --data."
@@ -192,7 +192,7 @@ def _check_runtime(runtime, lite, quantize, data):
         )
     if runtime == "litert":
         return
-    if not lite or quantize not in (None, *_FULL_INTEGERS):
+    if not lite or quantize not in (None, *FULL_INTEGERS):
         raise typer.BadParameter(
             "--target micro writes a .tflite file in full integers: give "
             "such a path, and leave --quantize out or give int16x8."

@@ -63,6 +63,31 @@ def shrink(
             show_default=False,
         ),
     ] = None,
+    latency_ms: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="The milliseconds that a call of the exported model may take.",
+            show_default=False,
+        ),
+    ] = None,
+    size_kb: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="The kilobytes that the exported file may take.",
+            show_default=False,
+        ),
+    ] = None,
+    costs: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What --latency-ms and --size-kb go by, as `measure` writes "
+            "it. Defaults to what is measured now, of float32 in LiteRT.",
+            show_default=False,
+        ),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -113,20 +138,23 @@ def shrink(
 ) -> None:
     """Cut units out of a trained model, and save the smaller one.
 
-    What stays is said by one of --weights, --units, --mult-adds, --threshold
-    and --keep. Without any, what is zero already is cut out, which changes no
-    output. The file that is read stays as it is.
+    What stays is said by one of --weights, --units, --mult-adds, --latency-ms,
+    --size-kb, --threshold and --keep. Without any, what is zero already is cut
+    out, which changes no output. The file that is read stays as it is.
     """
     target = {
         "weights": weights and number(weights, "--weights"),
         "units": units and number(units, "--units"),
         "mult_adds": mult_adds and number(mult_adds, "--mult-adds"),
+        "latency_ms": latency_ms,
+        "size_kb": size_kb,
         "threshold": threshold,
         "keep": sizes_by_name(keep, "--keep"),
     }
     target = {name: x for name, x in target.items() if x is not None}
     sizes = rounding(round_to)
     _check(target, sizes, importance, data, refit, small, model)
+    _check_costs(target, costs)
     keras_iss = library()
     from keras_iss.cli.data import read_data
     from keras_iss.cli.loading import load_model
@@ -138,11 +166,13 @@ def shrink(
         found = found.fitting(KerasRunner(loaded).inputs)
     kinds = tuple(include or ("recurrent",))
     structures = keras_iss.find_structures(loaded, kinds)
-    before, refitted = structures.counts(), None
+    before, refitted, table = structures.counts(), None, None
     if target:
+        table = _costs(keras_iss, loaded, target, costs, kinds)
         structures = keras_iss.prune(
             loaded,
             **target,
+            costs=table,
             round_to=sizes,
             importance=importance,
             data=found and found.both,
@@ -180,6 +210,7 @@ def shrink(
                 **output.plain(after.counts()),
                 "bytes": small.stat().st_size,
             },
+            "costs": table and _told(table, structures, alive),
             "refit": refitted
             and {
                 "error_of_cut": refitted.error_of_cut,
@@ -196,8 +227,8 @@ def _check(target, sizes, importance, data, refit, small, model):
     """Raises a usage error where options do not go together."""
     if len(target) > 1:
         raise typer.BadParameter(
-            "Give only one of --weights, --units, --mult-adds, --threshold "
-            f"and --keep. Received: {', '.join(target)}."
+            "Give only one of --weights, --units, --mult-adds, --latency-ms, "
+            f"--size-kb, --threshold and --keep. Received: {', '.join(target)}."
         )
     if not target and (refit or importance or sizes != 1):
         raise typer.BadParameter(
@@ -221,6 +252,34 @@ def _check(target, sizes, importance, data, refit, small, model):
             "This is the file that is read, which is kept. Give another one.",
             param_hint="'--output'",
         )
+
+
+def _check_costs(target, costs):
+    if costs is not None and not target.keys() & {"latency_ms", "size_kb"}:
+        raise typer.BadParameter("--costs goes with --latency-ms or --size-kb.")
+
+
+def _costs(keras_iss, model, target, path, include):
+    """What tells costs, read or measured now; `None` for another target."""
+    if not target.keys() & {"latency_ms", "size_kb"}:
+        return None
+    if path is not None:
+        return keras_iss.CostTable.load(path)
+    return keras_iss.measure_costs(
+        model, latency="latency_ms" in target, include=include
+    )
+
+
+def _told(table, structures, alive):
+    """What the export is to cost, before and after, by a table of costs."""
+    sizes = [{x.name: x.size for x in structures}, alive]
+    names = ("size_kb", "latency_ms") if table.has_times else ("size_kb",)
+    return {
+        name: dict(
+            zip(("before", "after"), (getattr(table, name)(x) for x in sizes))
+        )
+        for name in names
+    }
 
 
 def _save(model: Any, path: pathlib.Path) -> None:
@@ -259,6 +318,7 @@ def _show(found: dict, json: bool) -> None:
             shown(after[key]),
             output.share_text(after[key], before[key]),
         )
+    _add_costs(sizes, found["costs"] or {})
     console.print(sizes)
     if found["refit"]:
         console.print(
@@ -267,3 +327,18 @@ def _show(found: dict, json: bool) -> None:
             f"{found['refit']['error']:.3g} refitted."
         )
     console.print(f"Wrote {found['output']}", markup=False)
+
+
+def _add_costs(table, costs):
+    """Adds rows of what the export is to cost."""
+    for name, title in (("size_kb", "exported"), ("latency_ms", "a call")):
+        if name not in costs:
+            continue
+        before, after = costs[name]["before"], costs[name]["after"]
+        shown = [
+            output.bytes_text(round(1e3 * x))
+            if name == "size_kb"
+            else output.milliseconds_text(x)
+            for x in (before, after)
+        ]
+        table.add_row(title, *shown, output.share_text(after, before))
