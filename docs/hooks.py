@@ -4,6 +4,7 @@ The pages link to `benchmarks/results` as it lies in the repository, so that the
 links work there too; the site gets a copy of each file. Formulas become
 MathML, which browsers draw by themselves: no script, and nothing is fetched.
 Where `REPOSITORY_URL` is set, each page has a link to where it can be edited.
+Where the pages are one version of several, they have a switch between those.
 """
 
 import html
@@ -18,7 +19,7 @@ RESULTS = pathlib.Path(__file__).parent.parent / "benchmarks" / "results"
 
 
 def on_config(config):
-    """Says where the pages can be edited, if that is known.
+    """Says where the pages can be edited, if that is known, and of versions.
 
     Not by `repo_url`: of an address on GitHub, the theme asks for the number of
     stars there, each time a page is opened.
@@ -26,6 +27,10 @@ def on_config(config):
     address = os.environ.get("REPOSITORY_URL")
     if address:
         config.edit_uri_template = f"{address}/edit/main/docs/{{path}}"
+    if "MIKE_DOCS_VERSION" in os.environ:
+        # Set by `mike`. The theme asks for a list of versions, which lies
+        # beside those that `mike` deploys, and nowhere else.
+        config.extra["version"] = {"provider": "mike"}
     return config
 
 
