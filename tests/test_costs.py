@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import keras_iss
+from keras_iss.costs import measuring
 from keras_iss.costs.fitting import non_negative
 from keras_iss.costs.shapes import shapes_of, sizes_of
 from keras_iss.costs.table import CostTable, Probe
-from tests.cases import head, lstm, randomize, sequence
+from tests.cases import CASES, head, lstm, randomize, sequence
 
 BACKEND = keras.backend.backend()
 on_torch = pytest.mark.on_torch
@@ -72,6 +73,29 @@ def test_costs_between_the_probes_are_told():
         told = table.size_kb(sizes) * 1e3
         assert told == pytest.approx(true_bytes(sizes), 0.01)
     assert table.latency_error < 0.02
+
+
+@on_torch
+@pytest.mark.parametrize("name", sorted(CASES)[::5])
+def test_elements_of_weights_are_those_that_shrink_leaves(name):
+    model = CASES[name]()
+    model, include = model if isinstance(model, tuple) else (model, None)
+    structures = keras_iss.find_structures(model, include or ("recurrent",))
+    if not structures.free:
+        pytest.skip("its structures are pinned")
+    kept = {x.name: np.arange(max(1, x.size // 2)) for x in structures.free}
+    left, full = sizes_of(structures, kept), sizes_of(structures)
+    fewer = sum(
+        weight.elements(full) - weight.elements(left)
+        for weight in shapes_of(structures)
+    )
+    counts = structures.counts(), structures.counts(keep=kept)
+    assert fewer == counts[0].weights - counts[1].weights
+    multiplied = sum(
+        weight.uses * (weight.elements(full) - weight.elements(left))
+        for weight in shapes_of(structures)
+    )
+    assert multiplied == counts[0].mult_adds - counts[1].mult_adds
 
 
 @on_torch
@@ -182,6 +206,54 @@ def test_a_training_ends_at_the_cost(asked):
     (amount,) = asked.values()
     spent = true_ms(left) if "latency_ms" in asked else true_bytes(left) / 1e3
     assert 0.85 * amount < spent <= 1.01 * amount
+
+
+@on_torch
+@pytest.mark.parametrize("asked", [{"latency_ms": 0.4}, {"size_kb": 15}])
+def test_without_costs_they_are_measured(monkeypatch, asked):
+    called = []
+
+    def measured(model, **how):
+        called.append((model.name, how))
+        return table_of(model, timed=how["latency"])
+
+    monkeypatch.setattr(measuring, "measure_costs", measured)
+    model = two()
+    keras_iss.prune(model, **asked)
+    how = {"latency": "latency_ms" in asked, "include": ("recurrent",)}
+    assert called == [(model.name, how)]
+    (amount,) = asked.values()
+    left = alive(model)
+    spent = true_ms(left) if "latency_ms" in asked else true_bytes(left) / 1e3
+    assert 0.9 * amount < spent <= 1.01 * amount
+
+    # A training measures the model at full size, which it may be told.
+    model = two()
+    model.compile("adam", "mse")
+    x = np.ones((8, 5, 3), "float32")
+    y = np.zeros((8, *model.output_shape[1:]), "float32")
+    keras_iss.prune(model, keep={"first": 20})
+    small, full = keras_iss.shrink(model), two()
+    budget = keras_iss.ISSBudget(**asked, of=full)
+    small.fit(x, y, epochs=2, verbose=0, callbacks=[budget])
+    assert [name for name, _ in called[1:]] == [full.name]
+    left = alive(small)
+    spent = true_ms(left) if "latency_ms" in asked else true_bytes(left) / 1e3
+    assert 0.9 * amount < spent <= 1.01 * amount
+
+
+@on_torch
+def test_a_layer_that_is_not_trained_keeps_its_cost():
+    model = two()
+    model.get_layer("first").trainable = False
+    model.compile("adam", "mse")
+    x = np.ones((8, 5, 3), "float32")
+    y = np.zeros((8, *model.output_shape[1:]), "float32")
+    budget = keras_iss.ISSBudget(latency_ms=0.5, costs=table_of(model))
+    with pytest.warns(UserWarning, match="leaves `first` alone"):
+        model.fit(x, y, epochs=2, verbose=0, callbacks=[budget])
+    left = alive(model)
+    assert left["first"] == 24 and 0.45 < true_ms(left) <= 0.505
 
 
 @on_torch
