@@ -1,5 +1,6 @@
 """What a model costs, told by what it costs at some sizes; and as a target."""
 
+import dataclasses
 import importlib.util
 import itertools
 import json
@@ -185,6 +186,7 @@ def test_what_counts_is_what_stays():
 def test_the_path_of_costs_does_as_well(tmp_path):
     model = two()
     table = table_of(model, round_to=4)
+    table = dataclasses.replace(table, options={"batch_size": np.int64(2)})
     table.save(tmp_path / "costs.json")
     loaded = CostTable.load(tmp_path / "costs.json")
     assert loaded == table
@@ -496,6 +498,8 @@ def test_probes_are_all_written_or_none(tmp_path, monkeypatch):
         keras_iss.write_cost_probes(model, tmp_path / "new", verify=True)
     with pytest.raises(ValueError, match="quantize='int4' is unknown"):
         keras_iss.write_cost_probes(model, tmp_path / "new", quantize="int4")
+    with pytest.raises(FileNotFoundError, match="to put `new` in"):
+        keras_iss.write_cost_probes(model, tmp_path / "none" / "new")
     assert not list(tmp_path.iterdir())
     (tmp_path / "mine").write_text("")
     with pytest.raises(FileExistsError, match="a folder of their own"):

@@ -65,8 +65,8 @@ def measure_costs(
             open. Defaults to 32.
         threads: Integer, the threads of LiteRT. Defaults to 1.
         seconds: Float, after which no further turn begins.
-        folder: Where to leave the files, as in `write_cost_probes`. Defaults
-            to `None`: nowhere.
+        folder: Where to leave the files, as in `write_cost_probes`, and the
+            table, as `costs.json`. Defaults to `None`: nowhere.
         include: Tuple of kinds of layers, as in `find_structures`.
         **options: As in `write_cost_probes`: `quantize`, `batch_size` and
             others of `export_tflite`. What is exported later has the costs

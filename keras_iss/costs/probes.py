@@ -57,6 +57,7 @@ def write_cost_probes(
 
     Raises:
         FileExistsError: if there is something in the folder.
+        FileNotFoundError: if there is no place for it.
         ValueError: if no structure may lose a component, or the model cannot
             be exported.
         TypeError: if an option is unknown or of a wrong type.
@@ -109,6 +110,11 @@ def _new_folder(folder):
     if folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(
             f"`{folder}` is not empty. Give the probes a folder of their own."
+        )
+    if not folder.absolute().parent.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder `{folder.parent}` to put `{folder.name}` in. "
+            "Make it first."
         )
     with tempfile.TemporaryDirectory(
         prefix=f".{folder.name}-", dir=folder.absolute().parent

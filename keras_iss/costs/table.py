@@ -173,7 +173,9 @@ class CostTable:
         new = path.with_name(f".{path.name}.new")
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         try:
-            new.write_text(json.dumps(content, indent=1), "utf-8")
+            # Options may be numbers of NumPy.
+            text = json.dumps(content, indent=1, default=lambda x: x.item())
+            new.write_text(text, "utf-8")
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)
