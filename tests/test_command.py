@@ -277,6 +277,13 @@ def test_export_writes_files_that_are_checked(run, folder):
         *("--data", "data.npz"),
     )
     assert "takes whole sequences" in said
+    run(
+        *("export", "dense.keras", "-o", "step.tflite", "--streaming"),
+        *("--frames", 3, "--step-only", "--no-verify"),
+    )
+    given = ("compare", "dense.keras", "step.tflite", "--json", "--no-latency")
+    found = json.loads(run(*given))
+    assert found["outputs"]["out"]["relative"] < 1e-4
     run("export", "dense.keras", "-o", "saved")
     found = json.loads(
         run(
@@ -361,6 +368,8 @@ def test_code_in_a_file_runs_only_where_it_is_allowed(run, folder):
         ),
         ("export dense.keras -o a --target micro", "full integers: give"),
         ("export dense.keras -o a.tflite --target phone", "nor micro"),
+        ("export dense.keras -o a.tflite --frames 2", "add --streaming"),
+        ("export dense.keras -o a.tflite --step-only", "add --streaming"),
         ("polish dense.keras", "No such command"),
         ("inspect", "Missing argument"),
     ],

@@ -120,6 +120,25 @@ def test_a_file_of_one_time_step_runs_over_sequences(sequences, tmp_path):
 
 
 @on_tensorflow
+def test_a_file_of_several_time_steps_runs_over_a_multiple_of_them(tmp_path):
+    inner = [
+        keras.layers.Conv1D(8, 3, padding="causal", name="convolution"),
+        keras.layers.MaxPooling1D(5),
+        keras.layers.GRU(4, return_sequences=True, name="recurrent"),
+    ]
+    model = keras.Sequential([keras.Input((None, 3), name="signal"), *inner])
+    path = tmp_path / "steps.tflite"
+    keras_iss.export_tflite(
+        model, path, streaming=10, step_only=True, verify=False
+    )
+    # Of 40 time steps: the least multiple from the usual length on.
+    found = keras_iss.compare(model, path, runs=2)
+    assert found.largest < 1e-5
+    with pytest.raises(ValueError, match="takes 10 time steps.* have 12"):
+        keras_iss.compare(model, path, np.zeros((2, 12, 3)), latency=False)
+
+
+@on_tensorflow
 def test_full_integers_of_whole_sequences(tmp_path):
     model, y = signals(keras.layers.LSTM)
     path = tmp_path / "whole.tflite"

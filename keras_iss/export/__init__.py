@@ -6,6 +6,7 @@ and ONNX are imported only when something is exported to them.
 
 import importlib.util
 import os
+import typing
 import warnings
 
 import keras
@@ -42,6 +43,7 @@ def export_tflite(
     verify: bool = True,
     data: Data = None,
     target: Target = "litert",
+    input_signature: typing.Any = None,
 ) -> Export:
     """Writes a model as a TFLite file that runs in a plain LiteRT.
 
@@ -110,6 +112,12 @@ def export_tflite(
             `tflite-micro` installed (`pip install "keras-iss[devices]"`), the
             file also runs in that interpreter, which gives `micro.arena`;
             fused LSTM layers in 16 bits are verified there alone.
+        input_signature: What a subclassed model reads, where Keras knows
+            only that it was called: a `keras.InputSpec`, `keras.KerasTensor`
+            or `tf.TensorSpec` with shape and dtype, or a list or dict of such
+            as `call` takes them. For a `call` with several arguments, a dict
+            by their names. Without it, inputs have the shapes that the model
+            was built with, and its dtype.
 
     Returns:
         An `Export` with the `path`, the `size` in bytes, the `operators`,
@@ -143,6 +151,7 @@ def export_tflite(
         verify=verify,
         data=data,
         target=target,
+        input_signature=input_signature,
     )
     _check_installed("tensorflow", "ai_edge_litert")
     if keras.backend.backend() == "tensorflow":
@@ -165,6 +174,7 @@ def export_saved_model(
     *,
     verify: bool = True,
     data: Data = None,
+    input_signature: typing.Any = None,
 ) -> Export:
     """Writes a model as a SavedModel that serves without Keras.
 
@@ -190,6 +200,7 @@ def export_saved_model(
         data: What to verify on: array of shape `(samples, ...)` like the
             model's input; for several inputs a list, or a dict by the names
             of the inputs. Without it, random numbers, see `export_tflite`.
+        input_signature: As in `export_tflite`.
 
     Returns:
         An `Export` with the `path`, the `size` in bytes and the `errors`
@@ -209,7 +220,7 @@ def export_saved_model(
     loaded.serve(x)
     ```
     """
-    options = Options(verify=verify, data=data)
+    options = Options(verify=verify, data=data, input_signature=input_signature)
     _check_installed("tensorflow")
     if keras.backend.backend() == "tensorflow":
         with quiet():

@@ -7,11 +7,16 @@ import numpy as np
 
 from keras_iss._keras.graphs import functional_of
 from keras_iss._keras.layers import inner_layers, own_variables
-from keras_iss.export.model import inputs_of
+from keras_iss.export.model import Input, inputs_of
+from keras_iss.export.signature import inputs_from
 
 
-def check(model):
+def check(model, signature=None):
     """Raises an error that says why the model cannot be exported.
+
+    Args:
+        model: What is to be exported.
+        signature: What `signature.normalized` gives, or `None`.
 
     Raises:
         TypeError: if it is no `keras.Model`.
@@ -22,15 +27,28 @@ def check(model):
         raise TypeError(
             f"An export takes a keras.Model, not {type(model).__name__}."
         )
+    if signature is not None and functional_of(model) is not None:
+        raise ValueError(
+            f"`{model.name}` has `keras.Input`s, which say shapes and dtypes: "
+            "leave `input_signature` out."
+        )
     if not model.built or (
-        functional_of(model) is None and not inputs_of(model)[1]
+        functional_of(model) is None
+        and signature is None
+        and not inputs_of(model)[1]
     ):
         raise ValueError(
             f"`{model.name}` has not been built: call the model on data, or "
             "give it an Input, before exporting it."
         )
-    _check_arguments(model)
-    for x in inputs_of(model)[1]:
+    if signature is None:
+        _check_arguments(model)
+        inputs = inputs_of(model)[1]
+    else:
+        inputs = [
+            Input(x, x, x, *y) for x, *y in inputs_from(model, signature)[1]
+        ]
+    for x in inputs:
         if x.dtype == "string":
             raise ValueError(
                 f"Input `{x.name}` of `{model.name}` is of dtype string. "
@@ -86,8 +104,9 @@ def _check_arguments(model):
         raise ValueError(
             f"`{model.name}` is called with more than one argument "
             f"({parameters[0].name}, {', '.join(others)}), and Keras keeps "
-            "the shape of the first alone. Let it take one dict of inputs, or "
-            "build it with keras.Model(inputs, outputs)."
+            "the shape of the first alone. Give the others by "
+            "`input_signature`, let it take one dict of inputs, or build it "
+            "with keras.Model(inputs, outputs)."
         )
 
 

@@ -18,7 +18,7 @@ from keras_iss._keras.layers import (
     inner_layers,
     takes_training,
 )
-from keras_iss._keras.overrides import compute_in
+from keras_iss._keras.overrides import compute_in, override
 from keras_iss._keras.scopes import set_scope_name
 from keras_iss.export.names import (
     file_name,
@@ -26,6 +26,7 @@ from keras_iss.export.names import (
     tensorflow_name,
     unique,
 )
+from keras_iss.export.signature import inputs_from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,33 @@ class Input:
 
         shape = self.shape if shape is None else shape
         return tf.TensorSpec(shape, self.dtype, name=self.key)
+
+
+_GIVEN = "_inputs_given"
+
+
+def with_inputs(model, signature):
+    """The `Callable` of a copied model that reads what a user says.
+
+    Args:
+        model: What `isolated` gives, which is changed.
+        signature: What `signature.normalized` gives, or `None` for what Keras
+            knows of it.
+
+    Raises:
+        ValueError: if it cannot be called on that.
+    """
+    if signature is None:
+        return Callable(model)
+    override(model, _GIVEN, inputs_from(model, signature))
+    try:
+        return Callable(model)
+    except Exception as error:
+        message = own_message(error).rsplit("Error encountered:", 1)[-1]
+        raise ValueError(
+            f"`{model.name}` cannot be called on what `input_signature` says: "
+            f"{message.strip()[:500]}"
+        ) from error
 
 
 def isolated(model, own=()):
@@ -220,7 +248,9 @@ def inputs_of(model):
         `Input`, which is empty where Keras knows of none.
     """
     functional = functional_of(model)
-    if functional is None:
+    if _GIVEN in vars(model):
+        structure, found = vars(model)[_GIVEN]
+    elif functional is None:
         structure, found = _recorded_inputs(model)
     else:
         structure = inputs_as_given(functional)

@@ -6,6 +6,8 @@ import typing
 
 import numpy as np
 
+from keras_iss.export.signature import normalized
+
 Quantize = typing.Literal["float16", "int8", "int8_full", "int16x8"]
 RecurrentOp = typing.Literal["loop", "fused"]
 Target = typing.Literal["litert", "micro"]
@@ -45,6 +47,7 @@ class Options:
     verify: bool = True
     data: Data = None
     target: Target = "litert"
+    input_signature: typing.Any = None
 
     def __post_init__(self):
         for name in ("step_only", "verify"):
@@ -57,6 +60,9 @@ class Options:
             _check_micro(self.quantize, self.batch_size)
             object.__setattr__(self, "quantize", self.quantize or "int8_full")
         _check_batch_size(self.batch_size)
+        if self.input_signature is not None:
+            given = normalized(self.input_signature)
+            object.__setattr__(self, "input_signature", given)
         if self.batch_size is not None:
             # One of NumPy's is none that JSON can hold.
             object.__setattr__(self, "batch_size", int(self.batch_size))

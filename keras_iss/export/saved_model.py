@@ -13,10 +13,10 @@ from keras_iss.export.data import checked
 from keras_iss.export.domain import vocabulary_sizes
 from keras_iss.export.lowering import TENSORFLOW, lower
 from keras_iss.export.model import (
-    Callable,
     assigned,
     isolated,
     reset_function,
+    with_inputs,
 )
 from keras_iss.export.result import Export
 from keras_iss.export.saving import save
@@ -44,8 +44,8 @@ def export(model, path, options):
     """
     path = paths.target(path, folder=True)
     _check_replaceable(path)
-    check(model)
-    function = Callable(isolated(model))
+    check(model, options.input_signature)
+    function = with_inputs(isolated(model), options.input_signature)
     data, batch = options.data, _fixed_batch_size(function)
     if data is not None:
         data = checked(
@@ -58,10 +58,10 @@ def export(model, path, options):
         if options.verify:
             graph = signatures["serving_default"].graph
             what = None if data is None else "the samples of `data`"
-            changed = assigned(model, graph)
+            changed = assigned(function.model, graph)
             domain = functools.partial(vocabulary_sizes, graph)
             trials = Trials(
-                Reference(model, changed), batch, domain, data, what
+                Reference(function.model, changed), batch, domain, data, what
             )
             errors = verify_saved_model(
                 folder, trials, function, bool(changed or function.states)

@@ -25,10 +25,10 @@ from keras_iss.export.domain import vocabulary_sizes
 from keras_iss.export.form import form_of, recurrent_layers
 from keras_iss.export.fused_lstm import plain_errors
 from keras_iss.export.model import (
-    Callable,
     assigned,
     compute_in_float32,
     isolated,
+    with_inputs,
 )
 from keras_iss.export.result import Export
 from keras_iss.export.trials import Reference, Trials
@@ -50,13 +50,14 @@ def export(model, path, options):
         options: The `Options`.
     """
     path = paths.target(path)
-    check(model)
+    check(model, options.input_signature)
     check_not_quantized(model)
     check_precision(model)
     copied = isolated(model)
     compute_in_float32(copied)
     with plain_errors():
-        return _exported(Callable(copied), path, options)
+        function = with_inputs(copied, options.input_signature)
+        return _exported(function, path, options)
 
 
 def _exported(function, path, options):
