@@ -14,23 +14,12 @@ from typing import Any
 import keras
 
 from keras_iss._checks import check_amount, check_count
+from keras_iss._directions import is_larger_better
 from keras_iss._snapshots import Snapshot
 from keras_iss._whole_files import saved_whole
 
 SMALLEST_PART = 1 / 64
 """A step that would remove less of what is left ends the search."""
-
-_LARGER_IS_BETTER = (
-    "acc",
-    "auc",
-    "f1",
-    "fbeta",
-    "iou",
-    "precision",
-    "r2",
-    "recall",
-    "top_k",
-)
 
 
 @dataclasses.dataclass
@@ -324,26 +313,6 @@ class QualityControl:
         new = self._state_file.with_name(f".{self._state_file.name}.new")
         new.write_text(json.dumps(dataclasses.asdict(self.search)))
         new.replace(self._state_file)
-
-
-def is_larger_better(monitor: str, mode: str) -> bool:
-    """Whether a monitored value improves as it grows.
-
-    Args:
-        monitor: String, its name in the logs.
-        mode: `"min"`, `"max"` or `"auto"`, which goes by the name.
-
-    Raises:
-        ValueError: if the mode is another.
-    """
-    if mode not in ("auto", "min", "max"):
-        raise ValueError(
-            f'`mode` must be "auto", "min" or "max". Received: {mode!r}'
-        )
-    if mode != "auto":
-        return mode == "max"
-    name = monitor.removeprefix("val_").lower()
-    return any(word in name for word in _LARGER_IS_BETTER)
 
 
 def check_goes_with_within(**others: Any) -> None:

@@ -270,8 +270,10 @@ def test_export_writes_files_that_are_checked(run, folder):
     said = run(
         *("export", "dense.keras", "-o", "dense.tflite"),
         *("--quantize", "int8_full", "--data", "data.npz", "--samples", 20),
+        *("--tolerance", "accuracy=1"),
     )
     assert "Wrote dense.tflite" in said and "off the Keras model" in said
+    assert "On the data: accuracy: " in said
     said = run(
         *("export", "dense.keras", "-o", "micro.tflite", "--target", "micro"),
         *("--data", "data.npz"),
@@ -362,6 +364,10 @@ def test_code_in_a_file_runs_only_where_it_is_allowed(run, folder):
         ("export dense.keras -o a.tflite --quantize int8_full", "add --data"),
         ("export dense.keras -o a.tflite --quantize int16x8", "add --data"),
         ("export dense.keras -o a.tflite --target micro", "add --data"),
+        ("export dense.keras -o a.tflite --tolerance acc", "NAME=X"),
+        ("export dense.keras -o a.tflite --tolerance acc=-1", "NAME=X"),
+        ("export dense.keras -o a --tolerance acc=1", "of a .tflite file"),
+        ("export dense.keras -o a.tflite --tolerance acc=1", "with targets"),
         (
             "export dense.keras -o a.tflite --target micro --quantize float16",
             "leave --quantize out",

@@ -48,11 +48,19 @@ def predict(model, x):
 
 def test_a_model_of_this_backend_as_a_file(lite, tmp_path):
     path, model = tmp_path / "model.tflite", small()
-    done = keras_iss.export_tflite(model, path, batch_size=2, streaming=False)
+    x = data_for(masking, 2, 11)
+    done = keras_iss.export_tflite(
+        model,
+        path,
+        batch_size=2,
+        streaming=False,
+        evaluation_data=(ops.convert_to_tensor(x), predict(model, x)),
+        tolerance={"mean_squared_error": 1e-6},
+    )
     assert done.path == path and done.size == path.stat().st_size
+    assert done.evaluation.reference["mean_squared_error"] < 1e-6
     assert done.errors["out"] < 1e-4
     assert not any("CUSTOM" in name for name in done.operators)
-    x = data_for(masking, 2, 11)
     (got,) = lite(path, [("serve", {"sequence": x})])
     np.testing.assert_allclose(got["out"], predict(model, x), atol=1e-4)
     assert [x.name for x in tmp_path.iterdir()] == ["model.tflite"]

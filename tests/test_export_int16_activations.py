@@ -17,7 +17,7 @@ if keras.backend.backend() != "tensorflow":
     )
 pytest.importorskip("ai_edge_litert")
 
-from keras_iss.export import flatbuffer, int16_activations, micro
+from keras_iss.export import flatbuffer, int16_activations, tflm
 
 STEPS, FEATURES = 10, 5
 DATA = np.random.default_rng(0).normal(size=(30, STEPS, FEATURES))
@@ -25,7 +25,7 @@ DATA = DATA.astype("float32")
 WORDS = np.random.default_rng(0).integers(0, 9, (30, 4)).astype("int32")
 
 needs_tflm = pytest.mark.skipif(
-    not micro.can_run(), reason="tflite-micro is not installed"
+    not tflm.can_run(), reason="tflite-micro is not installed"
 )
 
 
@@ -196,7 +196,7 @@ def test_litert_has_no_fused_lstm_of_16_bits():
 
 
 def test_what_cannot_be_verified_is_not_written_unless_asked(path, monkeypatch):
-    monkeypatch.setattr(micro, "can_run", lambda: False)
+    monkeypatch.setattr(tflm, "can_run", lambda: False)
     model = model_of(layers.LSTM(4))
     options = {
         "target": "micro",

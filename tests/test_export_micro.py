@@ -20,14 +20,14 @@ if keras.backend.backend() != "tensorflow":
     )
 pytest.importorskip("ai_edge_litert")
 
-from keras_iss.export import integers, micro
+from keras_iss.export import integers, tflm
 
 STEPS, FEATURES = 12, 5
 DATA = np.random.default_rng(0).normal(size=(40, STEPS, FEATURES))
 DATA = DATA.astype("float32")
 
 needs_tflm = pytest.mark.skipif(
-    not micro.can_run(), reason="tflite-micro is not installed"
+    not tflm.can_run(), reason="tflite-micro is not installed"
 )
 
 
@@ -107,7 +107,7 @@ def sequences_of(done):
 def test_tensorflow_lite_micro_gives_what_keras_and_litert_give(exported, lite):
     _, model, done = exported
     x, sequences = sequences_of(done)
-    _, results = micro.run(done.path.read_bytes(), done.micro, sequences)
+    _, results = tflm.run(done.path.read_bytes(), done.micro, sequences)
     got = np.concatenate([steps[-1]["y"] for steps in results])
     wanted = np.array(model(DATA[:10]))
     size = np.sqrt(np.mean(wanted**2))
@@ -149,13 +149,13 @@ def test_the_memory_is_measured(exported):
 
 
 def test_a_state_is_of_no_use_to_the_next_sequence_after_a_reset(exported):
-    if not micro.can_run():
+    if not tflm.can_run():
         pytest.skip("tflite-micro is not installed")
     _, _, done = exported
     _, sequences = sequences_of(done)
     content = done.path.read_bytes()
-    _, (_, twice) = micro.run(content, done.micro, sequences[:2])
-    _, (alone,) = micro.run(content, done.micro, sequences[1:2])
+    _, (_, twice) = tflm.run(content, done.micro, sequences[:2])
+    _, (alone,) = tflm.run(content, done.micro, sequences[1:2])
     np.testing.assert_array_equal(twice[-1]["y"], alone[-1]["y"])
 
 

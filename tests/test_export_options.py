@@ -35,9 +35,34 @@ BAD = {
         "needs representative_data",
     ),
     "no data for 16 bits": (
-        {"quantize": "int16x8", "target": "micro"},
+        {"quantize": "int16x8"},
         ValueError,
         'quantize="int16x8".*needs representative_data',
+    ),
+    "a tolerance alone": (
+        {"tolerance": {"accuracy": 0.1}},
+        ValueError,
+        "`tolerance` needs `evaluation_data`",
+    ),
+    "evaluation_data alone": (
+        {"evaluation_data": (DATA, DATA)},
+        ValueError,
+        "`evaluation_data` needs `tolerance`",
+    ),
+    "evaluation_data without targets": (
+        {"evaluation_data": DATA, "tolerance": {"accuracy": 0.1}},
+        ValueError,
+        "must be a tuple",
+    ),
+    "a tolerance of nothing named": (
+        {"evaluation_data": (DATA, DATA), "tolerance": 0.1},
+        TypeError,
+        "names of metrics to numbers",
+    ),
+    "a tolerance below zero": (
+        {"evaluation_data": (DATA, DATA), "tolerance": {"accuracy": -1}},
+        ValueError,
+        "tolerance.'accuracy'.",
     ),
     "data of no use": (
         {"quantize": "int8", "representative_data": DATA},

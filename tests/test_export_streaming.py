@@ -15,7 +15,7 @@ if keras.backend.backend() != "tensorflow":
     )
 pytest.importorskip("ai_edge_litert")
 
-from keras_iss.export import flatbuffer, micro
+from keras_iss.export import flatbuffer, tflm
 from keras_iss.runtimes.lite_runner import LiteRunner
 
 FEATURES = 6
@@ -256,7 +256,7 @@ def test_step_after_step_is_the_whole(name, tmp_path):
             assert got[output].shape == value.shape
             error = np.sqrt(np.mean((got[output] - value) ** 2))
             assert error <= bound * np.sqrt(np.mean(value**2)), output
-    if done.micro and micro.can_run():
+    if done.micro and tflm.can_run():
         assert done.micro.step and done.micro.arena
         states = [x for x in done.micro.inputs if x.state]
         same = {x.name: x for x in done.micro.outputs if x.state}

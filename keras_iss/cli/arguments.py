@@ -1,6 +1,7 @@
 """Arguments and options that several verbs have."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -142,6 +143,28 @@ def sizes_by_name(
             )
         found[name] = int(size)
     return found
+
+
+def tolerances(texts: Sequence[str] | None) -> dict[str, float] | None:
+    """How much worse metrics may be by their names, from `NAME=X`.
+
+    Raises:
+        typer.BadParameter: if one is not of this form.
+    """
+    found = {}
+    for text in texts or ():
+        name, _, amount = text.rpartition("=")
+        try:
+            value = float(amount)
+        except ValueError:
+            value = math.nan
+        if not name or not 0 <= value < math.inf:
+            raise typer.BadParameter(
+                f"{text!r} is not of the form NAME=X, such as accuracy=0.01.",
+                param_hint="'--tolerance'",
+            )
+        found[name] = value
+    return found or None
 
 
 def rounding(texts: Sequence[str] | None) -> Any:

@@ -4,6 +4,7 @@ The package takes any Keras model and knows nothing of structures. TensorFlow
 and ONNX are imported only when something is exported to them.
 """
 
+import collections.abc
 import importlib.util
 import os
 import typing
@@ -44,6 +45,8 @@ def export_tflite(
     data: Data = None,
     target: Target = "litert",
     input_signature: typing.Any = None,
+    evaluation_data: typing.Any = None,
+    tolerance: collections.abc.Mapping[str, float] | None = None,
 ) -> Export:
     """Writes a model as a TFLite file that runs in a plain LiteRT.
 
@@ -118,10 +121,18 @@ def export_tflite(
             as `call` takes them. For a `call` with several arguments, a dict
             by their names. Without it, inputs have the shapes that the model
             was built with, and its dtype.
+        evaluation_data: With `tolerance`: a tuple `(x, y)` of some hundred
+            samples and their targets, in the forms that `keras_iss.evaluate`
+            takes.
+        tolerance: Dict from the name of a metric to how much worse than the
+            model's that of the file may be on `evaluation_data`, such as
+            `{"accuracy": 0.01}`; of several outputs, with the name of the
+            output and `_` before it. The file takes its place only then.
 
     Returns:
         An `Export` with the `path`, the `size` in bytes, the `operators`,
-        the `errors` found, the `weights` with their types, and the `notes`.
+        the `errors` found, the `weights` with their types, the `notes`, and
+        the `evaluation` on `evaluation_data`.
 
     Raises:
         TypeError: if an argument is of a wrong type, or `model` is no
@@ -131,7 +142,8 @@ def export_tflite(
             message names it.
         OSError: if the file cannot be written.
         ImportError: if what converts or verifies the file is not installed.
-        RuntimeError: if the file computes something else than the model.
+        RuntimeError: if the file computes something else than the model, or
+            loses more than `tolerance` allows.
 
     Example:
     ```python
@@ -152,6 +164,8 @@ def export_tflite(
         data=data,
         target=target,
         input_signature=input_signature,
+        evaluation_data=evaluation_data,
+        tolerance=tolerance,
     )
     _check_installed("tensorflow", "ai_edge_litert")
     if keras.backend.backend() == "tensorflow":

@@ -6,6 +6,7 @@ import typing
 
 import numpy as np
 
+from keras_iss._checks import check_amount
 from keras_iss.export.signature import normalized
 
 Quantize = typing.Literal["float16", "int8", "int8_full", "int16x8"]
@@ -32,8 +33,8 @@ class Options:
     depends on the model is not checked here.
 
     Raises:
-        TypeError: if `verify` or `step_only` is no boolean, or `streaming`
-            neither that nor an integer.
+        TypeError: if `verify` or `step_only` is no boolean, `streaming`
+            neither that nor an integer, or `tolerance` no dict of numbers.
         ValueError: if an option has a value that it cannot have, or one that
             does not go with the others.
     """
@@ -48,6 +49,8 @@ class Options:
     data: Data = None
     target: Target = "litert"
     input_signature: typing.Any = None
+    evaluation_data: typing.Any = None
+    tolerance: collections.abc.Mapping[str, float] | None = None
 
     def __post_init__(self):
         for name in ("step_only", "verify"):
@@ -69,6 +72,7 @@ class Options:
         _check_representative_data(self.quantize, self.representative_data)
         if self.wide and self.fused and not self.micro:
             _refuse_wide_lstm()
+        _check_tolerance(self.evaluation_data, self.tolerance)
 
     @property
     def micro(self):
@@ -181,3 +185,34 @@ def _refuse_wide_lstm():
         'reads 16: target="micro" writes a file for that. For LiteRT, leave '
         "recurrent_op out."
     )
+
+
+def _check_tolerance(data, tolerance):
+    if data is None and tolerance is None:
+        return
+    if data is None or tolerance is None:
+        given, missing = "evaluation_data", "tolerance"
+        if data is None:
+            given, missing = missing, given
+        raise ValueError(
+            f"`{given}` needs `{missing}`: evaluation_data=(x, y) and "
+            'tolerance={"accuracy": 0.01} refuse a file that loses more.'
+        )
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise ValueError(
+            "`evaluation_data` must be a tuple `(x, y)` of inputs and targets."
+            f" Received: {type(data).__name__}."
+        )
+    if not isinstance(tolerance, collections.abc.Mapping) or not all(
+        isinstance(name, str) for name in tolerance
+    ):
+        raise TypeError(
+            "`tolerance` must be a dict from names of metrics to numbers, such "
+            f'as {{"accuracy": 0.01}}. Received: {tolerance!r}.'
+        )
+    if not tolerance:
+        raise ValueError("`tolerance` names no metric.")
+    for name, value in tolerance.items():
+        check_amount(
+            value, f"tolerance[{name!r}]", "how much worse the file may be"
+        )

@@ -50,6 +50,7 @@ def _exported(kind, model, path, options):
             options.representative_data, "representative_data"
         ),
         data=_arrays(options.data, "data"),
+        evaluation_data=_arrays(options.evaluation_data, "evaluation_data"),
     )
     with files.scratch() as folder:
         _save(model, folder / "model.keras")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import typing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,8 @@ class Export:
         notes: Texts of what the export warned of.
         weights: Tuple of a `Weight` for each tensor of weights (TFLite only).
         micro: The `Micro` of a file for microcontrollers, else `None`.
+        evaluation: The `Evaluation` on `evaluation_data`, with the Keras model
+            as its reference; `None` without those.
     """
 
     path: pathlib.Path
@@ -98,6 +101,7 @@ class Export:
     notes: tuple[str, ...] = ()
     weights: tuple[Weight, ...] = ()
     micro: Micro | None = None
+    evaluation: typing.Any = None
 
     @property
     def weights_in_float(self) -> tuple[str, ...]:
@@ -116,6 +120,9 @@ class Export:
         if self.errors:
             found = [f"{name} {x:.2g}" for name, x in self.errors.items()]
             lines.append(f"errors: {', '.join(found)}")
+        if self.evaluation is not None:
+            found = str(self.evaluation).splitlines()[1:]
+            lines.append(f"on real data: {', '.join(found)}")
         if self.operators:
             found = [
                 f"{count} {name}" for name, count in self.operators.items()

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 from keras_iss.export import (
+    accuracy,
     files,
     flatbuffer,
     int8_weights,
@@ -12,6 +13,7 @@ from keras_iss.export import (
     micro,
     paths,
     states,
+    tflm,
 )
 from keras_iss.export.checks import (
     check,
@@ -57,10 +59,10 @@ def export(model, path, options):
     compute_in_float32(copied)
     with plain_errors():
         function = with_inputs(copied, options.input_signature)
-        return _exported(function, path, options)
+        return _exported(function, path, options, model)
 
 
-def _exported(function, path, options):
+def _exported(function, path, options, model):
     check_batch_size(function, options.batch_size)
     samples = _samples(function, options)
     data, what = _data(function, options, samples)
@@ -93,9 +95,9 @@ def _exported(function, path, options):
     if unrolled and not options.micro:
         notes += _notes_on_size(function, options, len(content), metadata)
     operators = flatbuffer.operators(content)
-    size, errors, device = len(content), {}, None
+    size, errors, device, evaluation = len(content), {}, None, None
     if options.micro:
-        device = micro.described(content, form)
+        device = tflm.described(content)
     in_litert = not (options.wide and _FUSED in operators)
     if options.verify and not in_litert:
         micro.check_can_run(function.model.name)
@@ -109,6 +111,10 @@ def _exported(function, path, options):
                 file, device, function, options, form, trials
             )
             errors = errors or found
+        if options.tolerance is not None:
+            evaluation = accuracy.checked(
+                file, path, model, function.output_names, options
+            )
     return Export(
         path,
         size,
@@ -117,6 +123,7 @@ def _exported(function, path, options):
         notes=tuple(notes),
         weights=tuple(held),
         micro=device,
+        evaluation=evaluation,
     )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -58,7 +58,7 @@ def evaluate(
     model: "keras.Model | Runner | str | os.PathLike[str]",
     x: Any,
     y: Any,
-    metrics: Sequence[Any] | None = None,
+    metrics: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None,
     *,
     reference: "keras.Model | Runner | str | os.PathLike[str] | None" = None,
     threads: int | None = None,
@@ -78,7 +78,8 @@ def evaluate(
         y: Targets: an array of shape `(samples, ...)`; for several outputs a
             dict by their names, those of the reference if there is one, or
             a list in the order of a Keras model.
-        metrics: Names of `keras.metrics`, or metrics or losses. Defaults to
+        metrics: Names of `keras.metrics`, or metrics or losses; for several
+            outputs, a dict of such by their names does, too. Defaults to
             the loss and the metrics that the model or the reference was
             compiled with; without those, to the accuracy for targets that are
             classes, and to the mean squared and absolute error for others.

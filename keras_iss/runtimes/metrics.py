@@ -41,7 +41,9 @@ def metrics_of(model: keras.Model | None) -> list[Any] | None:
 
 
 def scores_of(
-    outputs: Outputs, targets: Any, metrics: Sequence[Any] | None
+    outputs: Outputs,
+    targets: Any,
+    metrics: Sequence[Any] | Mapping[str, Sequence[Any]] | None,
 ) -> dict[str, float]:
     """How good outputs are.
 
@@ -49,9 +51,9 @@ def scores_of(
         outputs: Dict from the name of each output to an array.
         targets: An array; for several outputs a list, or a dict by the names
             of the outputs.
-        metrics: Names, `keras.metrics.Metric`s or losses, or `None`: the
-            accuracy for targets that are classes, the mean squared and
-            absolute error for others.
+        metrics: Names, `keras.metrics.Metric`s or losses, or a dict of such
+            by the names of outputs, or `None`: the accuracy for targets that
+            are classes, the mean squared and absolute error for others.
 
     Returns:
         Dict from the name of a metric to a float; of several outputs, with
@@ -64,10 +66,10 @@ def scores_of(
     given = _by_output(outputs, targets)
     scores = {}
     for name, target in given.items():
-        output = outputs[name]
-        for metric in (
-            metrics if metrics is not None else _usual(target, output)
-        ):
+        output, wanted = outputs[name], metrics
+        if isinstance(wanted, Mapping):
+            wanted = wanted.get(name, ())
+        for metric in wanted if wanted is not None else _usual(target, output):
             label, value = _score(metric, target, output)
             scores[label if len(given) == 1 else f"{name}_{label}"] = value
     return scores

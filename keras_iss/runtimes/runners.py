@@ -106,9 +106,22 @@ def runner_of(
 
         return SavedModelRunner(path)
     if found == "tflite":
-        from keras_iss.runtimes.lite_runner import LiteRunner
-
-        return LiteRunner(path, threads)
+        return runner_of_tflite(path, threads)
     from keras_iss.runtimes.onnx_runner import OnnxRunner
 
     return OnnxRunner(path, threads)
+
+
+def runner_of_tflite(path: pathlib.Path, threads: int | None = None) -> Runner:
+    """The runner of a TFLite file, whatever its name ends with.
+
+    Args:
+        path: `pathlib.Path` of the file.
+        threads: Integer, how many threads LiteRT may use, or `None`.
+    """
+    from keras_iss.runtimes.lite_runner import LiteRunner
+    from keras_iss.runtimes.micro_runner import MicroRunner, is_for_micro_alone
+
+    if is_for_micro_alone(path):
+        return MicroRunner(path)
+    return LiteRunner(path, threads)

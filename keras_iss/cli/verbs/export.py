@@ -14,6 +14,7 @@ from keras_iss.cli.arguments import (
     Model,
     Samples,
     Unsafe,
+    tolerances,
 )
 from keras_iss.cli.library import library
 
@@ -99,6 +100,16 @@ def export(
     ] = True,
     data: DataSource = None,
     samples: Samples = None,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=X",
+            help="Write the file only if this metric, such as accuracy, is at "
+            "most X worse than the model's on --data, which needs targets. May "
+            "be given several times. Of a .tflite file.",
+            show_default=False,
+        ),
+    ] = None,
     imports: Imports = None,
     unsafe: Unsafe = False,
     json: Json = False,
@@ -115,6 +126,9 @@ def export(
             "--frames and --step-only are of a stream: add --streaming."
         )
     _check_runtime(runtime, lite, quantize, data)
+    allowed = tolerances(tolerance)
+    if allowed and not lite:
+        raise typer.BadParameter("--tolerance is of a .tflite file.")
     keras_iss = library()
     from keras_iss.cli.data import read_data
     from keras_iss.cli.loading import load_model
@@ -125,6 +139,10 @@ def export(
     if found is not None:
         found = found.fitting(KerasRunner(loaded).inputs)
     inputs = found and found.inputs
+    if allowed and (found is None or found.targets is None):
+        raise typer.BadParameter(
+            "--tolerance compares metrics: add --data with targets."
+        )
     if lite:
         full = quantize in FULL_INTEGERS or runtime == "micro"
         done = keras_iss.export_tflite(
@@ -141,6 +159,8 @@ def export(
             verify=verify,
             data=inputs,
             target=runtime,
+            evaluation_data=found.both if allowed and found else None,
+            tolerance=allowed,
         )
     elif onnx:
         done = keras_iss.export_onnx(loaded, target, verify=verify, data=inputs)
@@ -213,6 +233,9 @@ def _show(done: Any, target: pathlib.Path) -> None:
         console.print(
             f"Output {name}: {error:.2g} off the Keras model", markup=False
         )
+    if done.evaluation is not None:
+        for line in str(done.evaluation).splitlines()[1:]:
+            console.print(f"On the data: {line}", markup=False)
     if not done.errors:
         console.print("It was not checked against the model.")
     if done.micro is not None:
