@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_iss._keras.layers import inner_layers
+from keras_iss._keras.running import call_without_effects
 from keras_iss.export.data import calls_of, is_float, numpy_dtype
 from keras_iss.export.model import Callable, isolated, own_message
 
@@ -58,10 +59,21 @@ class Reference:
         """Dict of the outputs by name, as arrays, of a list of arrays."""
         for variable, value in zip(self._kept, self._values):
             variable.assign(value)
-        outputs = self.function(inputs)
+        if keras.backend.backend() == "jax":
+            outputs = self._compiled(inputs)
+        else:
+            outputs = self.function(inputs)
         return {
             name: keras.ops.convert_to_numpy(x) for name, x in outputs.items()
         }
+
+    def _compiled(self, inputs):
+        """As a whole: JAX would compile each loop by itself otherwise."""
+        function = self.function
+        found, _ = call_without_effects(
+            function.model, lambda x: list(function(x).values()), inputs
+        )
+        return dict(zip(function.output_names, found))
 
 
 class Trials:

@@ -165,16 +165,17 @@ def _message(model, error):
 def _described(proto):
     proto.producer_name = "keras-iss"
     proto.producer_version = __version__
-    onnx.checker.check_model(proto)
     return proto
 
 
 def _content(proto, model):
-    if proto.ByteSize() > _LARGEST:
+    size = proto.ByteSize()
+    if size > _LARGEST:
         raise ValueError(
-            f"`{model.name}` takes {proto.ByteSize():,} bytes, and one ONNX "
-            f"file holds at most {_LARGEST:,}."
+            f"`{model.name}` takes {size:,} bytes, and one ONNX file holds at "
+            f"most {_LARGEST:,}. Nothing was written."
         )
+    onnx.checker.check_model(proto)
     return proto.SerializeToString()
 
 

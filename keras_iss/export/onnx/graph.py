@@ -3,6 +3,7 @@
 import collections.abc
 import contextlib
 import dataclasses
+import hashlib
 import typing
 
 import numpy as np
@@ -23,6 +24,9 @@ _TYPES = {
     "uint32": TensorProto.UINT32,
     "uint64": TensorProto.UINT64,
 }
+
+# From so many numbers on, a matrix is looked for among the others.
+_LARGE = 256
 
 Size = int | None
 
@@ -95,7 +99,6 @@ class Graph:
         self._nodes: list[list[onnx.NodeProto]] = [[]]
         self._weights: dict[str, np.ndarray] = {}
         self._known: dict[typing.Any, Value] = {}
-        self._held: list[typing.Any] = []
 
     @contextlib.contextmanager
     def scope(self, name: str) -> collections.abc.Iterator[None]:
@@ -130,20 +133,24 @@ class Graph:
         array = np.asarray(array)
         if array.dtype.name not in _TYPES:
             raise Unwritable(f"ONNX has no tensors of {array.dtype.name}")
-        small = array.size <= 16
-        key: typing.Any = id(array)
-        if small:
-            key = array.dtype.name, array.shape, array.tobytes()
+        key = _key(array)
         if key not in self._known:
+            if array.ndim == 2 and array.size >= _LARGE:
+                # Tied weights, such as those of an embedding, are there once.
+                known = self._known.get(_key(array.T))
+                if known is not None:
+                    new = self.node("Transpose", [known], perm=[1, 0])
+                    new.shape = array.shape
+                    return new
             name = self.unique(name or self.path("constant"))
-            self._weights[name] = np.ascontiguousarray(array).reshape(
-                array.shape
-            )
-            # Known by its id for as long as it lives.
-            self._held.append(array)
+            self._weights[name] = np.array(array, order="C")
             self._known[key] = Value(name, array.dtype.name, array.shape)
         known = self._known[key]
         return Value(known.name, known.dtype, known.shape)
+
+    def numbers(self, value: Value) -> np.ndarray | None:
+        """The numbers of a constant; `None` for what is computed."""
+        return self._weights.get(value.name)
 
     def node(
         self,
@@ -278,6 +285,12 @@ def onnx_type(dtype: str) -> int:
     if dtype not in _TYPES:
         raise Unwritable(f"ONNX has no tensors of {dtype}")
     return _TYPES[dtype]
+
+
+def _key(array):
+    """What two arrays of the same type, shape and numbers have in common."""
+    content = np.ascontiguousarray(array).tobytes()
+    return array.dtype.name, array.shape, hashlib.sha256(content).digest()
 
 
 def _info(value, shape):

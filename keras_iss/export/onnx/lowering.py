@@ -82,6 +82,9 @@ class Lowering:
         """A `Value` in another type, or the same where it has that."""
         if x.dtype == dtype:
             return x
+        array = self.graph.numbers(x)
+        if array is not None:
+            return self.graph.constant(array.astype(dtype))
         new = self.graph.node("Cast", [x], dtype=dtype, to=onnx_type(dtype))
         new.shape = x.shape
         return new
@@ -94,9 +97,23 @@ class Lowering:
         self, x: Value, order: collections.abc.Sequence[int]
     ) -> Value:
         """A tensor with its axes in another order."""
-        if list(order) == list(range(len(order))):
+        order = list(order)
+        if order == list(range(len(order))):
             return x
-        return self.node("Transpose", [x], perm=list(order))
+        array = self.graph.numbers(x)
+        if array is not None:
+            return self.graph.constant(array.transpose(order))
+        new = self.node("Transpose", [x], perm=order)
+        if x.shape is not None:
+            new.shape = tuple(x.shape[axis] for axis in order)
+        return new
+
+    def reshape(self, x: Value, shape: collections.abc.Sequence[int]) -> Value:
+        """A tensor in another shape, of which one size may be -1."""
+        array = self.graph.numbers(x)
+        if array is not None:
+            return self.graph.constant(array.reshape(shape))
+        return self.node("Reshape", [x, self.integers(*shape)])
 
     def call(
         self, layer: typing.Any, *args: Tensor, **kwargs: Tensor

@@ -243,9 +243,10 @@ def _operated(lowering, x, mask, passes, gates, every_step):
         direction="bidirectional" if len(passes) > 1 else direction,
         **first.attributes(gates[1:]),
     )
+    places = (0, 1) if len(passes) > 1 else (None,)
     return [
         _ran(lowering, x, found, steps, place, one, known, every_step)
-        for place, (one, known) in enumerate(zip(passes, gates))
+        for place, one, known in zip(places, passes, gates)
     ]
 
 
@@ -285,5 +286,7 @@ def _ran(lowering, x, found, steps, place, one, gates, every_step):
 
 
 def _of_direction(lowering, x, place, axis):
-    """What one of two directions, or the only one, has given."""
+    """What one of two directions has given, or the only one (`None`)."""
+    if place is None:
+        return lowering.node("Squeeze", [x, lowering.integers(axis)])
     return lowering.node("Gather", [x, np.array(place, "int64")], axis=axis)

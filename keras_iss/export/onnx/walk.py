@@ -328,7 +328,14 @@ class Walk:
         symbols = keras.tree.map_structure(_symbol, (args, kwargs))
         said = operation.compute_output_spec(*symbols[0], **symbols[1])
         lowering = Lowering(operation, self.graph, self, said)
-        outputs = function(lowering, *args, **kwargs)
+        try:
+            outputs = function(lowering, *args, **kwargs)
+        except (AttributeError, TypeError, ValueError) as error:
+            # Such as an argument that another version of Keras has.
+            raise Unwritable(
+                f"the operation {type(operation).__name__} could not be "
+                f"written ({type(error).__name__}: {error})"
+            ) from error
         for x, y in zip(keras.tree.flatten(outputs), keras.tree.flatten(said)):
             x.shape = tuple(y.shape)
         return outputs

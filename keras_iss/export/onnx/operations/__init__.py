@@ -2,6 +2,7 @@
 
 from keras_iss.export.onnx.operations import (  # noqa: F401
     activations,
+    composed,
     convolutions,
     elementwise,
     products,

@@ -7,6 +7,8 @@ of ONNX have them first.
 import keras
 import numpy as np
 
+from keras_iss.export.onnx.arrays import array_of
+from keras_iss.export.onnx.graph import Value
 from keras_iss.export.onnx.operations.table import operation
 
 
@@ -27,11 +29,7 @@ def _value_of_same_type(lowering, kernel, inputs):
 
 def _with_outputs_first(lowering, kernel):
     rank = kernel.rank
-    new = lowering.transpose(kernel, [rank - 1, rank - 2, *range(rank - 2)])
-    new.shape = tuple(
-        kernel.sizes[i] for i in (rank - 1, rank - 2, *range(rank - 2))
-    )
-    return new
+    return lowering.transpose(kernel, [rank - 1, rank - 2, *range(rank - 2)])
 
 
 @operation("DepthwiseConv")
@@ -44,8 +42,7 @@ def _depthwise(lowering, inputs, kernel):
     rank = kernel.rank
     *sizes, channels, multiplier = kernel.sizes
     weights = lowering.transpose(kernel, [rank - 2, rank - 1, *range(rank - 2)])
-    shape = lowering.integers(channels * multiplier, 1, *sizes)
-    weights = lowering.node("Reshape", [weights, shape])
+    weights = lowering.reshape(weights, (channels * multiplier, 1, *sizes))
     return _convolved(lowering, inputs, weights, sizes, channels)
 
 
@@ -218,20 +215,21 @@ def _torch_average(lowering, inputs, size, strides):
 
 @operation("BatchNorm")
 def batch_norm(lowering, x, mean, variance, offset=None, scale=None):
-    """As one product and one sum: the statistics are constants."""
+    """As a product and a sum, whose numbers are constants."""
     op = lowering.layer
+    given = [mean, variance, offset, scale]
+    if any(isinstance(y, Value) for y in given):
+        lowering.refuse("its statistics are computed from its inputs")
+    mean, variance, offset, scale = (
+        y if y is None else array_of(y)[0].astype("float64") for y in given
+    )
+    factor = 1 / np.sqrt(variance + op.epsilon)
+    if scale is not None:
+        factor = factor * scale
+    added = -mean * factor
+    if offset is not None:
+        added = added + offset
     shape = [1] * x.rank
     shape[op.axis] = -1
-    epsilon = np.array(op.epsilon, "float32")
-
-    def value(y):
-        y = lowering.value(y, x.dtype)
-        return lowering.node("Reshape", [y, lowering.integers(*shape)])
-
-    inner = lowering.node("Add", [value(variance), epsilon.astype(x.dtype)])
-    factor = lowering.node("Reciprocal", [lowering.node("Sqrt", [inner])])
-    if scale is not None:
-        factor = lowering.node("Mul", [factor, value(scale)])
-    x = lowering.node("Sub", [x, value(mean)])
-    x = lowering.node("Mul", [x, factor])
-    return x if offset is None else lowering.node("Add", [x, value(offset)])
+    x = lowering.node("Mul", [x, factor.reshape(shape).astype(x.dtype)])
+    return lowering.node("Add", [x, added.reshape(shape).astype(x.dtype)])
