@@ -264,6 +264,25 @@ def test_report_writes_a_page(run, folder):
     assert "<h1>A small model</h1>" in text
 
 
+@pytest.mark.on_torch
+def test_export_writes_onnx(run):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    said = run("export", "dense.keras", "-o", "dense.onnx")
+    assert "Wrote dense.onnx" in said and "off the Keras model" in said
+    found = json.loads(
+        run(
+            *("compare", "dense.keras", "dense.onnx", "--data", "data.npz"),
+            *("--json", "--no-latency"),
+        )
+    )
+    assert found["outputs"]["out"]["relative"] < 1e-5
+    message = run(
+        *("export", "dense.keras", "-o", "a.onnx", "--streaming"), code=2
+    )
+    assert "is an .onnx file" in message
+
+
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="exports of TensorFlow")
 def test_export_writes_files_that_are_checked(run, folder):
     pytest.importorskip("ai_edge_litert")

@@ -230,6 +230,15 @@ def test_states_of_stacked_cells(tmp_path):
 
 # Other layers.
 
+
+class Scaled(layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+    def call(self, x):
+        return self.scale * x - (self.scale + 1) / (1 + x * x)
+
+
 LAYERS = {
     "dense": lambda x: layers.Dense(3, activation="relu")(x),
     "einsum dense": lambda x: layers.EinsumDense(
@@ -313,6 +322,16 @@ LAYERS = {
     "multi-head attention masked": lambda x: layers.LSTM(4)(
         layers.MultiHeadAttention(2, 3)(masked(x), x, use_causal_mask=True)
     ),
+    "attention by sums": lambda x: layers.Attention(
+        use_scale=True, score_mode="concat"
+    )([x, x]),
+    "cell with dropout": lambda x: keras_iss.layers.RHN(
+        3, depth=2, dropout=0.2, recurrent_dropout=0.2
+    )(x),
+    "cell with dropout that no operator runs": lambda x: layers.SimpleRNN(
+        3, activation="silu", dropout=0.2, recurrent_dropout=0.2
+    )(x),
+    "variable first": lambda x: Scaled()(x),
     "attention causal": lambda x: layers.Attention()(
         [x, masked(x)], use_causal_mask=True
     ),

@@ -5,7 +5,7 @@ import functools
 import keras
 import onnx
 
-from keras_iss._keras.graphs import forgotten_calls, functional_of
+from keras_iss._keras.graphs import functional_of
 from keras_iss._keras.names import unchanged_names
 from keras_iss.export import files, paths
 from keras_iss.export.checks import (
@@ -17,7 +17,7 @@ from keras_iss.export.data import checked, numpy_dtype
 from keras_iss.export.model import Callable, compute_in_float32, isolated
 from keras_iss.export.names import unique
 from keras_iss.export.onnx.domain import vocabulary_sizes
-from keras_iss.export.onnx.followed import take_symbolic_activations
+from keras_iss.export.onnx.followed import followable
 from keras_iss.export.onnx.graph import Graph, Unwritable, Value
 from keras_iss.export.onnx.verify import verify
 from keras_iss.export.onnx.walk import Walk
@@ -47,7 +47,6 @@ def export(model, path, options, opset):
     with unchanged_names():
         copied = isolated(model)
         compute_in_float32(copied)
-        take_symbolic_activations(copied)
         function = Callable(copied)
         data = options.data
         batch = _fixed_batch_size(function)
@@ -118,8 +117,7 @@ def written(function, opset):
             graph.input(x.name, numpy_dtype(x.dtype), x.shape)
             for x in function.inputs
         ]
-        with forgotten_calls(function.model):
-            outputs = _walked(function, graph, inputs)
+        outputs = _walked(function, graph, inputs)
         if len(outputs) != len(function.output_names):
             raise Unwritable("its outputs are no tensors")
         return _described(
@@ -135,7 +133,7 @@ def written(function, opset):
 
 def _walked(function, graph, inputs):
     """The flat list of the `Value`s of the outputs."""
-    model, walk = function.model, Walk(graph)
+    model, walk = followable(function.model), Walk(graph)
     structure = function.nested(inputs)
     if functional_of(model) is None:
         found = walk.call(model, (), structure)

@@ -10,6 +10,8 @@ import dataclasses
 import keras
 from keras import ops
 
+from keras_iss._keras.cells import DropoutRNNCell
+from keras_iss._keras.copies import copy_sharing_variables
 from keras_iss._keras.layers import attributes, inner_layers
 from keras_iss._keras.overrides import (
     CAUSAL_MASK,
@@ -18,20 +20,32 @@ from keras_iss._keras.overrides import (
     overridden,
     override,
 )
+from keras_iss._keras.variables import taking_symbolic_tensors
 from keras_iss.export.onnx.operations import convolutions
 
 
-def take_symbolic_activations(model):
-    """Has the layers of a copy use activations that take symbolic tensors.
+def followable(model):
+    """A copy of a model whose layers can be called on symbolic tensors.
+
+    Its variables and activations take them, and cells drop nothing: they make
+    the numbers for that in inference, too.
 
     Args:
-        model: A copy of a model, whose layers are changed.
+        model: A built `keras.Model`, which stays as it is.
     """
-    for layer in inner_layers(model):
+    copied = copy_sharing_variables(
+        model,
+        {id(v): taking_symbolic_tensors(v) for v in model.variables},
+    )
+    for layer in inner_layers(copied):
+        if isinstance(layer, DropoutRNNCell):
+            override(layer, "dropout", 0.0)
+            override(layer, "recurrent_dropout", 0.0)
         for name, value in list(attributes(layer).items()):
             for known, other in _ACTIVATIONS:
                 if value is known:
                     override(layer, name, other)
+    return copied
 
 
 def _mish(x):
