@@ -7,7 +7,7 @@ import typing
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """Weights as they stand in a TFLite file.
+    """Weights as they stand in a TFLite or an ONNX file.
 
     Attributes:
         name: Name of the tensor.
@@ -82,13 +82,14 @@ class Export:
         path: `pathlib.Path` of the file or folder.
         size: Size in bytes; on a microcontroller, what it takes in flash.
         operators: Dict from the name of an operation to how often it occurs
-            (TFLite only).
+            (TFLite and ONNX).
         errors: Dict from the name of an output to its largest difference
             from the Keras model: absolute, over the size of the outputs
             where that is above 1; for int8, root mean square over that of
             the output. Empty if it was not verified.
         notes: Texts of what the export warned of.
-        weights: Tuple of a `Weight` for each tensor of weights (TFLite only).
+        weights: Tuple of a `Weight` for each tensor of weights (TFLite and
+            ONNX).
         micro: The `Micro` of a file for microcontrollers, else `None`.
         evaluation: The `Evaluation` on `evaluation_data`, with the Keras model
             as its reference; `None` without those.
