@@ -169,11 +169,13 @@ def _recording(layer, calls, entered):
 
 def _axes(once, twice, length):
     return tuple(
-        # A size that is not known before it runs is not told to be time.
-        Axis(fractions.Fraction(0), 0)
-        if a is None or b is None
-        else Axis(fractions.Fraction(b - a, length), 2 * a - b)
-        for a, b in zip(once, twice)
+        # Where a size is not known before it runs, time is where it was.
+        Axis(fractions.Fraction(int(number == 1)), 0)
+        if None in pair
+        else Axis(
+            fractions.Fraction(pair[1] - pair[0], length), 2 * pair[0] - pair[1]
+        )
+        for number, pair in enumerate(zip(once, twice))
     )
 
 
