@@ -58,8 +58,33 @@ class Order:
 
     def kept_without(self, count):
         """What stays if so many blocks go: dict from name to indices."""
+        return self._kept(self._left_without(count))
+
+    def kept_as_fits(self, count, fits):
+        """As `kept_without`, but for blocks that may stay after all.
+
+        The last of those that go may be a large one. In the room that it
+        makes, others stay, the most important first.
+
+        Args:
+            count: Integer, how many blocks go at most.
+            fits: Function of what stays, whether that may be.
+        """
+        left, full = self._left_without(count), set()
+        for owner in self._owners[:count][::-1]:
+            if owner in full:
+                continue
+            left[owner] += self._sizes[owner]
+            if not fits(self._kept(left)):
+                left[owner] -= self._sizes[owner]
+                full.add(owner)
+        return self._kept(left)
+
+    def _left_without(self, count):
         gone = np.bincount(self._owners[:count], minlength=len(self._names))
-        left = np.array(self._most) - gone * np.array(self._sizes)
+        return np.array(self._most) - gone * np.array(self._sizes)
+
+    def _kept(self, left):
         return {
             name: np.sort(ranked[:stays])
             for name, ranked, stays in zip(self._names, self._ranked, left)

@@ -95,8 +95,11 @@ class Total(Target):
             )
         order = Order(free, importance, self._steps(structures))
 
+        def measure(kept):
+            return self.measure(structures, kept)
+
         def left(gone):
-            return self.measure(structures, order.kept_without(gone))
+            return measure(order.kept_without(gone))
 
         wanted = self._wanted(structures, done)
         low, high = 0, len(order)
@@ -114,7 +117,11 @@ class Total(Target):
                 high = middle
             else:
                 low = middle + 1
-        return order.kept_without(high)
+        return self._kept(order, high, lambda x: measure(x) <= wanted)
+
+    def _kept(self, order, count, fits):
+        """What stays if so many blocks go."""
+        return order.kept_without(count)
 
     def describe(self, structures):
         return (
@@ -193,6 +200,10 @@ class Cost(Total):
             step = self.costs.round_to
             steps = {name: math.lcm(x, step) for name, x in steps.items()}
         return steps
+
+    def _kept(self, order, count, fits):
+        # A block may cost much: what is asked for is to be used.
+        return order.kept_as_fits(count, fits)
 
     def _wanted(self, structures, done):
         full = self._full

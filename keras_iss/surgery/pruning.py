@@ -60,9 +60,10 @@ def prune(
         units: As `weights`, but of the components that are not pinned.
         mult_adds: As `weights`, but of the multiply-adds of a time step.
         latency_ms: Float, the milliseconds that a call of the exported model
-            may take, by `costs`. Components go as for `weights`.
+            may take, by `costs`. Components go as for `weights`; what room
+            the last of them leaves is used by others.
         size_kb: Float, the thousands of bytes that the exported file may
-            take, by `costs`. Components go as for `weights`.
+            take, by `costs`, in the same manner.
         costs: What `latency_ms` and `size_kb` are told by: a `CostTable`, as
             `measure_costs` gives it or reads it of another device, or the
             path of one. Defaults to `None`: they are measured, in a minute or
