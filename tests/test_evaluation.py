@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_iss
+from keras_iss.runtimes.micro_runner import MicroRunner
 from tests.test_runtimes import classifier, samples, two_inputs
 
 BACKEND = keras.backend.backend()
@@ -146,3 +147,27 @@ def test_full_integers_of_whole_sequences(tmp_path):
     found = keras_iss.evaluate(path, X, y, reference=model)
     assert found.metrics["accuracy"] > 0.85
     assert keras_iss.benchmark(path, runs=3).latency.median > 0
+
+
+@on_tensorflow
+def test_what_litert_does_not_run_runs_in_tensorflow_lite_micro(tmp_path):
+    """A fused LSTM of 16 bits; and a step, in one as in the other."""
+    pytest.importorskip("tflite_micro")
+    options = {
+        "target": "micro",
+        "quantize": "int16x8",
+        "representative_data": X,
+        "verify": False,
+    }
+    for layer in (keras.layers.LSTM, keras.layers.GRU):
+        model, y = signals(layer)
+        path = tmp_path / f"{layer.__name__}.tflite"
+        keras_iss.export_tflite(model, path, **options)
+        found = keras_iss.evaluate(path, X, y, reference=model)
+        assert found.reference == {"accuracy": 1.0} and found.samples == 32
+        assert found.metrics["accuracy"] > 0.9
+    on_device = MicroRunner(path)
+    both = keras_iss.compare(path, on_device, X[:5], latency=False)
+    assert both.largest < 1e-3
+    with pytest.raises(ValueError, match="says nothing of a device"):
+        on_device.prepared([X])
