@@ -1385,6 +1385,22 @@ def test_a_class_that_is_found_or_needed_anyway_is_no_reason_for_a_warning(
     assert not [w for w in recwarn if "loaded" in str(w.message)]
 
 
+def test_a_seed_is_nothing_that_a_file_would_lose(recwarn):
+    class Model(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.rnn = layers.SimpleRNN(5, recurrent_dropout=0.2, seed=1)
+            self.head = layers.Dense(2)
+
+        def call(self, x, training=False):
+            return self.head(self.rnn(x, training=training))
+
+    model = Model()
+    model(np.zeros((1, 4, 3), "float32"))
+    keras_iss.shrink(model)
+    assert not [w for w in recwarn if "`seed`" in str(w.message)]
+
+
 @keras.saving.register_keras_serializable("tests")
 class Noisy(layers.Layer):
     """Drops some in training; how much is in no config."""

@@ -55,7 +55,11 @@ def loading_problem(model, old):
                 f"and looks for them several times ({names}). Keep its weights "
                 "by `get_weights`, or let only one layer hold what is shared."
             )
-        lost = differing_attributes(model, loaded)
+        lost = [
+            (layer, name)
+            for layer, name in differing_attributes(model, loaded)
+            if not _is_seed(layer, name)
+        ]
         if not lost or _computes_the_same(model):
             return _unresolved_names(model, old)
     layer, name = lost[0]
@@ -64,6 +68,14 @@ def loading_problem(model, old):
         "the layer was made, and is not in its config. Let its `get_config` "
         "hold it, or set it again on the loaded model."
     )
+
+
+def _is_seed(layer, name):
+    """Whether a value only decides which random numbers Keras draws.
+
+    The config of a `SimpleRNN` leaves its seed out.
+    """
+    return name == "seed" and type(layer).__module__.startswith("keras.")
 
 
 def _unresolved_names(model, old):
