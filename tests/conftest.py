@@ -42,13 +42,13 @@ WHOLE = {
     "test_random_graphs",
     "test_readme",
 }
-PARTS_OF_CASES = {"tensorflow": 1 / 10, "jax": 1 / 10}
+PARTS_OF_CASES = {"tensorflow": 1 / 14, "jax": 1 / 25}
 
 # Exports run on TensorFlow alone, each of some seconds.
-PART_OF_EXPORTS = 1 / 6
+PART_OF_EXPORTS = 1 / 9
 
 # And of the tests without cases.
-PARTS_OF_TESTS = {"tensorflow": 1 / 6, "jax": 1 / 6}
+PARTS_OF_TESTS = {"tensorflow": 1 / 9, "jax": 1 / 12}
 
 # But for tests with the mark `compiled`.
 EAGER_ON_TENSORFLOW = {
