@@ -44,6 +44,9 @@ WHOLE = {
 }
 PARTS_OF_CASES = {"tensorflow": 1 / 14, "jax": 1 / 25}
 
+# And of the tests with cases, so many.
+PARTS_OF_TESTS_WITH_CASES = {"tensorflow": 1 / 2, "jax": 1 / 3}
+
 # Exports run on TensorFlow alone, each of some seconds.
 PART_OF_EXPORTS = 1 / 9
 
@@ -63,6 +66,21 @@ EAGER_ON_TENSORFLOW = {
     "test_training",
     "test_whole_files",
 }
+
+
+# Of tests that JAX leaves out, and PyTorch runs.
+NOT_ON_JAX = {
+    "compiles for long there, and does the same",
+    "nothing of it depends on the backend, and JAX compiles it all",
+}
+
+
+def _may_run_here_alone(item):
+    """Whether a test may be left out on all other backends."""
+    return any(
+        mark.name == "skipif" and mark.kwargs.get("reason") not in NOT_ON_JAX
+        for mark in item.own_markers
+    )
 
 
 def pytest_addoption(parser):
@@ -92,10 +110,10 @@ def pytest_collection_modifyitems(config, items):
         ):
             left_out.add(item)
             continue
-        if "skipif" in marks or (
+        if _may_run_here_alone(item) or (
             "compiled" in marks and not hasattr(item, "callspec")
         ):
-            # It may run on no other backend, or not like this.
+            # Or not like this elsewhere.
             continue
         module, name = item.path.stem, item.nodeid.partition("[")[0]
         if not hasattr(item, "callspec"):
@@ -109,9 +127,16 @@ def pytest_collection_modifyitems(config, items):
             cases.setdefault(name, []).append(item)
         else:
             others.setdefault(module, []).append(item)
+    for name in sorted(cases):
+        drawn = random.Random(f"{name} on {BACKEND}").random()
+        if drawn > PARTS_OF_TESTS_WITH_CASES[BACKEND] and (
+            # Devices are another thing on each backend.
+            "test_distribution" not in name
+        ):
+            left_out.update(cases.pop(name))
     for groups, part, fewest in (
         (cases, PARTS_OF_CASES[BACKEND], 1),
-        (exports, PART_OF_EXPORTS, 2),
+        (exports, PART_OF_EXPORTS, 1),
         (others, PARTS_OF_TESTS[BACKEND], 2),
     ):
         for name, some in groups.items():

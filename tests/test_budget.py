@@ -118,7 +118,9 @@ def test_a_training_that_ends_too_early_says_what_is_left():
 
     model = single()
     stop = keras.callbacks.LambdaCallback(on_epoch_end=stop)
-    with pytest.warns(UserWarning, match="12 units are left, 6 asked for"):
+    with pytest.warns(
+        UserWarning, match="12 units are left, 6 units asked for"
+    ):
         train(model, keras_iss.ISSBudget(units=0.5), stop)
 
 

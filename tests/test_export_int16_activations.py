@@ -159,7 +159,9 @@ def test_litert_runs_16_bits_better_than_8(path, name):
         errors += done.errors.values()
     assert errors[1] < min(errors[0], 0.02)
     if name != "products":
-        assert {x.dtype for x in done.weights} == {"int8"}
+        # Numbers that are added are activations.
+        added = {"int16"} if name == "constants" else set()
+        assert {x.dtype for x in done.weights} - added == {"int8"}
 
 
 def test_a_constant_is_rounded_once():

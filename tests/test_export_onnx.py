@@ -527,7 +527,10 @@ REFUSED = {
         lambda x: layers.Lambda(lambda y: ops.zeros((ops.shape(y)[1], 2)))(x),
         "cannot be followed",
     ),
-    "operation": (lambda x: ops.median(x), "Median.*no entry"),
+    "operation": (
+        lambda x: ops.median(x),
+        "`median\\w*` of .*Median.*no entry.*layer of your own",
+    ),
     "float64": (lambda x: layers.Dense(2, dtype="float64")(x), "float64"),
 }
 

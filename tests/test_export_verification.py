@@ -463,7 +463,7 @@ def test_data_that_the_model_does_not_take(tmp_path):
                 "representative_data": random(9, 6, FEATURES),
             },
             "by a relative error of.*samples of `representative_data`: .*"
-            'quantize="int8" keeps more, and so do more samples',
+            'quantize="int16x8" keeps more, and so do more samples',
         ),
     ],
     ids=["random", "data", "representative_data"],

@@ -149,10 +149,13 @@ def _message(model, error):
     layer = model if error.culprit is None else error.culprit
     kind = type(layer).__name__
     where = "" if layer is model else f" of `{model.name}`"
+    register = "keras_iss.export.register_onnx_lowering"
     step = error.step or (
-        "Say how it is written with "
-        f"`keras_iss.export.register_onnx_lowering({kind})`, or build the "
-        "model without it."
+        f"Say how it is written with `{register}({kind})`, or build the model "
+        "without it."
+        if isinstance(layer, keras.layers.Layer)
+        else f"Put it into a layer of your own and say with `{register}` how "
+        "that is written, or build the model without it."
     )
     return (
         f"`{layer.name}`{where} ({kind}) cannot be written as ONNX: "

@@ -76,13 +76,16 @@ class Unwritable(Exception):
 
     Attributes:
         step: As given.
-        culprit: The innermost layer that it is about, once that is known.
+        culprit: The innermost layer that it is about, once that is known; of
+            an operation in the graph of a model, that.
+        operation: The innermost operation that it is about, if it is one.
     """
 
     def __init__(self, reason: str, step: str | None = None):
         super().__init__(reason)
         self.step = step
         self.culprit: typing.Any = None
+        self.operation: typing.Any = None
 
 
 class Graph:

@@ -62,9 +62,14 @@ class Walk:
                     return self._call_layer(operation, args, dict(kwargs))
                 return self._call_operation(operation, args, kwargs)
         except Unwritable as error:
-            is_layer = isinstance(operation, keras.layers.Layer)
-            if error.culprit is None and is_layer:
-                error.culprit = operation
+            if error.culprit is None:
+                if isinstance(operation, keras.Function):
+                    # It stands in the graph of the model itself.
+                    error.culprit = error.operation or operation
+                elif isinstance(operation, keras.layers.Layer):
+                    error.culprit = operation
+                elif error.operation is None:
+                    error.operation = operation
             raise
 
     # Layers, and what Keras does around their `call`.
