@@ -1,8 +1,8 @@
 """Shared by all tests.
 
 Many tests are the same on every backend. PyTorch compiles nothing and runs
-all of them; TensorFlow and JAX run a fixed part of them, each another one.
-`--whole` runs all of them there, too.
+all of them, of those with many cases half; TensorFlow and JAX run a fixed part
+of them, each another one. `--whole` runs all cases of all tests.
 """
 
 import gc
@@ -50,6 +50,9 @@ PARTS_OF_TESTS_WITH_CASES = {"tensorflow": 1 / 2, "jax": 1 / 3}
 # Exports run on TensorFlow alone, each of some seconds.
 PART_OF_EXPORTS = 1 / 9
 
+# On PyTorch, of the tests with many.
+MANY_CASES, PART_OF_MANY_CASES = 12, 1 / 2
+
 # And of the tests without cases.
 PARTS_OF_TESTS = {"tensorflow": 1 / 9, "jax": 1 / 12}
 
@@ -94,10 +97,39 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     """Leaves out most cases where another backend runs all of them."""
     skip_what_keras_does_wrong(items)
-    if BACKEND not in PARTS_OF_CASES or config.getoption("--whole"):
+    if config.getoption("--whole"):
         return
+    left_out = {x for x in items if x.get_closest_marker("whole")}
+    if BACKEND in PARTS_OF_CASES:
+        _leave_out_what_pytorch_runs(items, left_out)
+    else:
+        _leave_out_some_of_many_cases(items, left_out)
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _leave_out_some_of_many_cases(items, left_out):
+    cases = {}
+    for item in items:
+        if hasattr(item, "callspec") and item.path.stem not in WHOLE:
+            name = item.nodeid.partition("[")[0]
+            cases.setdefault(name, []).append(item)
+    for name, some in cases.items():
+        if len(some) >= MANY_CASES:
+            _leave_out_part(name, some, PART_OF_MANY_CASES, 1, left_out)
+
+
+def _leave_out_part(name, some, part, fewest, left_out):
+    """Leaves out all but a part of some tests, the same in every process."""
+    count = max(fewest, round(part * len(some)))
+    if count < len(some):
+        kept = random.Random(f"{name} {BACKEND}").sample(some, count)
+        left_out.update(set(some) - set(kept))
+
+
+def _leave_out_what_pytorch_runs(items, left_out):
     cases, others, exports = {}, {}, {}
-    left_out = set()
     for item in items:
         if isinstance(item, pytest.DoctestItem):
             # The same everywhere, but for those of the export.
@@ -140,14 +172,7 @@ def pytest_collection_modifyitems(config, items):
         (others, PARTS_OF_TESTS[BACKEND], 2),
     ):
         for name, some in groups.items():
-            count = max(fewest, round(part * len(some)))
-            if count < len(some):
-                # The same ones in every process.
-                kept = random.Random(f"{name} {BACKEND}").sample(some, count)
-                left_out.update(set(some) - set(kept))
-    if left_out:
-        config.hook.pytest_deselected(items=list(left_out))
-        items[:] = [item for item in items if item not in left_out]
+            _leave_out_part(name, some, part, fewest, left_out)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -127,6 +127,7 @@ def test_the_stacked_lstms(lstm):
 
 
 @trains_alone
+@pytest.mark.whole
 def test_the_highway_network(texts, tmp_path):
     code, printed = run(
         "ptb_rhn", f"--data={texts}", f"--out={tmp_path}", "--row=iss_0.001"
@@ -137,6 +138,7 @@ def test_the_highway_network(texts, tmp_path):
 
 
 @trains_alone
+@pytest.mark.whole
 def test_question_answering(tmp_path, monkeypatch):
     # Short passages, all of one length: compiled steps are traced for each.
     monkeypatch.setattr(recurring_spans, "PASSAGE", 24)

@@ -12,7 +12,7 @@ from tests.fuzz.fixed_part import run_fixed_part
 # Graphs in a chunk, chunks, and the seed: no graph twice.
 SIZE, CHUNKS, SEED = {
     "tensorflow": (6, 1, 1),
-    "torch": (10, 5, 2),
+    "torch": (10, 3, 2),
     "jax": (3, 1, 3),
 }[keras.backend.backend()]
 

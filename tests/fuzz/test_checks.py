@@ -216,6 +216,7 @@ def simplified(text, given):
     )
 
 
+@pytest.mark.whole
 def test_a_failure_becomes_a_short_script_that_runs_by_itself(tmp_path):
     smaller = simplified(FAULTY, settings("loss", removal="counts"))
     lines = smaller.graph.split("\n")
