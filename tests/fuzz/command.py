@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -22,7 +23,7 @@ from rich.table import Table
 
 from tests.fuzz.outcome import FAILED
 from tests.fuzz.script import script
-from tests.fuzz.tally import RESULTS, Tally, record
+from tests.fuzz.tally import RESULTS, Tally, corrected, record
 from tests.fuzz.workers import Job, Workers
 
 FAILURES = pathlib.Path("fuzz-failures")
@@ -80,6 +81,11 @@ def parsed(arguments):
     parser.add_argument(
         "--record", action="store_true", help=f"write the counts to {RESULTS}"
     )
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help=f"run what failed in {RESULTS} again, and correct its counts",
+    )
     options = parser.parse_args(arguments)
     if options.graphs is not None and options.exports is not None:
         parser.error("give either --graphs or --exports")
@@ -108,6 +114,8 @@ def main(arguments=None):
         if backend != "tensorflow":
             raise SystemExit("--exports runs on TensorFlow")
     console = Console()
+    if options.again:
+        return run_again(key, tasks, backend, options.workers, console)
     start = time.monotonic()
     tally = Tally()
     with (
@@ -129,6 +137,28 @@ def main(arguments=None):
         }
         record(key, run)
     return int(bool(tally.failures))
+
+
+def run_again(key, tasks, backend, workers, console):
+    """Runs the graphs that failed in the recorded run, and corrects it.
+
+    Returns:
+        Integer: 1 if something failed, 0 if not.
+    """
+    results = json.loads(RESULTS.read_text())
+    run = results[key]
+    jobs = [
+        Job(number)
+        for found in run["failures"].values()
+        for number in found["numbers"]
+    ]
+    with Workers(workers, tasks, run["seed"], backend) as some:
+        outcomes = {job.number: outcome for job, outcome in some.run(jobs)}
+    for number, outcome in sorted(outcomes.items()):
+        console.print(f"{number}: {outcome.status} {outcome.kind or ''}")
+    results[key] = run = corrected(run, outcomes)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    return int(bool(run["failures"]))
 
 
 def go_through(workers, bar, tally, count, options, backend):
@@ -185,7 +215,9 @@ def versions():
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            # Without the label of a build, such as `+cpu`.
+            version = importlib.metadata.version(name)
+            found[name] = version.partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
             continue
     return found

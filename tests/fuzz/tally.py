@@ -4,7 +4,7 @@ import collections
 import json
 import pathlib
 
-from tests.fuzz.outcome import FAILED, NOT_RUN, REFUSED
+from tests.fuzz.outcome import FAILED, NOT_RUN, PASSED, REFUSED
 
 RESULTS = pathlib.Path("benchmarks/results/fuzz.json")
 _NAMED = 20
@@ -87,6 +87,38 @@ def record(key, run, path=RESULTS):
         run["seed"] = last["seed"]
     results[key] = run
     path.write_text(json.dumps(results, indent=1, sort_keys=False) + "\n")
+
+
+def corrected(run, outcomes):
+    """A recorded run, with what came of its failures when they ran again.
+
+    Args:
+        run: Dict, as `record` has written it.
+        outcomes: Dict from the numbers of those graphs to `Outcome`s.
+
+    Returns:
+        Dict, with the counts of now. Where all is well, a kind is gone.
+    """
+    left = {
+        kind: [n for n in found["numbers"] if n not in outcomes]
+        for kind, found in run["failures"].items()
+    }
+    again = Tally()
+    again.failures.update({kind: some for kind, some in left.items() if some})
+    for number, outcome in outcomes.items():
+        again.add(number, outcome)
+    counts = {
+        status: run.get(status, 0) + again.status[status]
+        for status in (FAILED, NOT_RUN, PASSED, REFUSED)
+    }
+    counts[FAILED] -= len(outcomes)
+    found = again.as_dict()
+    return {
+        **run,
+        **{status: n for status, n in counts.items() if n or status in run},
+        "failures": found["failures"],
+        "refusals": _sum(run["refusals"], found["refusals"]),
+    }
 
 
 def _sum(first, other):

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.fuzz import command, workers
 from tests.fuzz.outcome import FAILED, NOT_RUN, PASSED, REFUSED, Outcome
-from tests.fuzz.tally import Tally, record
+from tests.fuzz.tally import Tally, corrected, record
 from tests.fuzz.workers import Job, Workers
 
 pytestmark = pytest.mark.skipif(
@@ -132,6 +132,34 @@ def a_run(start, graphs, seed=7):
         "failures": {"a": {"count": 1, "numbers": [start]}},
         "connections": {"LSTM": graphs},
     }
+
+
+def test_what_failed_is_run_again_and_the_counts_are_corrected():
+    tally = Tally()
+    tally.add(1, Outcome(PASSED))
+    for number in (2, 3, 4):
+        tally.add(number, Outcome(FAILED, "a" if number < 4 else "b"))
+    run = tally.as_dict()
+    later = corrected(
+        run,
+        {
+            2: Outcome(PASSED),
+            3: Outcome(FAILED, "c"),
+            4: Outcome(REFUSED, "said"),
+        },
+    )
+    assert later == {
+        "graphs": 4,
+        "failed": 1,
+        "passed": 2,
+        "refused": 1,
+        "removed_from": 0,
+        "failures": {"c": {"count": 1, "numbers": [3]}},
+        "refusals": {"said": {"count": 1, "numbers": [4]}},
+        "structures": {},
+        "connections": {},
+    }
+    assert run["failed"] == 3
 
 
 def test_a_run_that_goes_on_is_added_and_another_one_takes_the_place(tmp_path):
